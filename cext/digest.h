@@ -1,0 +1,19 @@
+/* Hashes: SHA-1 and SHA-256 by libcrypto, SipHash-2-4 (keyed, for tables and proofs) and hex. No state outside the caller's. */
+#ifndef SRP_DIGEST_H
+#define SRP_DIGEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct srp_sip_key { uint64_t k0, k1; } srp_sip_key;
+
+uint64_t srp_sip(const srp_sip_key *key, const void *data, size_t len);
+
+typedef struct srp_part { const void *at; size_t len; } srp_part;
+void srp_sha256(const srp_part *parts, unsigned count, uint8_t out[32]); /* of the parts, one after the other */
+void srp_sha1(const srp_part *parts, unsigned count, uint8_t out[20]);
+
+void srp_hex(const uint8_t *bytes, size_t len, char *out);          /* 2*len lower-case digits, no NUL */
+int srp_unhex(const char *text, size_t digits, uint8_t *out);       /* 0, or -1 on another character; either case */
+
+#endif
