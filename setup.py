@@ -14,7 +14,9 @@ from Cython.Compiler import Errors
 from setuptools import Extension, setup
 
 # module -> C files of cext/ that it links
-MODULES: dict[str, list[str]] = {}
+MODULES: dict[str, list[str]] = {
+    "srpnode.core.codec": ["wire", "message", "json", "digest"],
+}
 
 STRICT = os.environ.get("SRPNODE_STRICT") == "1"
 SANITIZE = os.environ.get("SRPNODE_SANITIZE") == "1"
