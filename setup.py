@@ -24,6 +24,7 @@ MODULES: dict[str, list[str]] = {
     "srpnode.core.meet": [*CODEC, "peers"],
     "srpnode.core.gossip": [*CODEC, "peers", "store"],
     "srpnode.core.node": [*CODEC, "peers", "store"],
+    "srpnode.net.loop": ["udp"],
 }
 
 STRICT = os.environ.get("SRPNODE_STRICT") == "1"
