@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: all build run test lint bench deb check-cython0 test-tools clean
+.PHONY: all build conf run test lint bench deb check-cython0 test-tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -84,6 +84,10 @@ lint: build test-tools
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict --explicit-package-bases srpnode tests
 	$(if $(C_FILES),gcc $(C_FLAGS) -fsyntax-only $(C_FILES))
+
+# conf/srpnode.toml and its man page are written from the schema; a test compares them.
+conf: $(STAMPS)/venv
+	$(VENV)/bin/python -m srpnode.schema conf/srpnode.toml docs/man/srpnode.toml.5
 
 # The Debian package is built with Cython 0.29.32: the same sources must compile with it, warnings as errors.
 $(STAMPS)/cython0: $(SOURCES) requirements/cython0.txt $(STAMPS)/build-packages

@@ -5,6 +5,7 @@ import datetime
 import difflib
 import ipaddress
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,23 @@ def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:
     return apply_now, restart
 
 
+def merge_reloadable(running: Config, new: Config) -> None:
+    """Gives `running` the values of `new` for every key that needs no restart."""
+
+    def take(table: type, into: Any, source: Any) -> None:
+        for entry in schema.entries(table):
+            if not entry.known.restart:
+                setattr(into, entry.name, getattr(source, entry.name))
+
+    take(Config, running, new)
+    for name, table in schema.TABLES.items():
+        take(table, getattr(running, name), getattr(new, name))
+    if [item.name for item in running.listen] == [item.name for item in new.listen]:
+        for into, source in zip(running.listen, new.listen, strict=True):
+            take(Listen, into, source)
+    running.peer = list(new.peer)
+
+
 class _Merged:
     """Raw tables of all files, and the file and line that each key came from."""
 
@@ -101,8 +119,8 @@ class _Merged:
     def read(self, path: str) -> None:
         """Adds one file; what it says replaces what earlier files said. Raises ConfigError."""
         text = _text(path)
+        tables = _parse(path, text)
         lines = key_lines(text)
-        tables = _parse(path, text, lines)
         self.files.append(path)
         for name, value in tables.items():
             if isinstance(value, dict) and isinstance(self.tables.get(name), dict):
@@ -144,16 +162,18 @@ def _text(path: str) -> str:
         raise ConfigError([f"{path}:{line}: file: not UTF-8 text"]) from None
 
 
-def _parse(path: str, text: str, lines: dict[Where, int]) -> dict[str, Any]:
+def _parse(path: str, text: str) -> dict[str, Any]:
     try:
         return toml.loads(text)
     except Exception as error:  # the toml package lets IndexError, AttributeError and others escape
         line = getattr(error, "lineno", None) or _failing_line(text, type(error))
         reason = " ".join(str(getattr(error, "msg", "") or "not valid TOML").split()).rstrip(".")
-        named = [".".join(str(part) for part in where) for where, at in lines.items() if at == line]
         if reason.startswith("What? "):  # its words for a table given twice
             reason = "table given twice"
-        raise ConfigError([f"{path}:{line}: {named[-1] if named else 'file'}: {reason}"]) from None
+        elif reason.startswith("invalid literal"):
+            reason = "not a value: " + reason.partition(": ")[2]
+        named = [_dotted(where) for where, at in _statements(text) if at == line]
+        raise ConfigError([f"{path}:{line}: {(named and named[-1]) or 'file'}: {reason}"]) from None
 
 
 def _failing_line(text: str, kind: type[Exception]) -> int:
@@ -172,8 +192,19 @@ _WORD = re.compile(r"\s*(?:\"((?:[^\"\\\n]|\\.)*)\"|'([^'\n]*)'|([A-Za-z0-9_-]+)
 
 
 def key_lines(text: str) -> dict[Where, int]:
-    """Line of every key and table header of a TOML text; tolerant, it also serves messages about broken files."""
+    """Line of every key and table header of a TOML text, the first of each."""
     found: dict[Where, int] = {}
+    for where, line in _statements(text):
+        found.setdefault(where, line)
+    return found
+
+
+def _dotted(where: Where) -> str:
+    return ".".join(part for part in where if isinstance(part, str))
+
+
+def _statements(text: str) -> Iterator[tuple[Where, int]]:
+    """(key or header, line) in the order of the text; tolerant, because it also serves messages about broken files."""
     counts: dict[Where, int] = {}  # elements of each array of tables so far
     table: Where = ()
     position, line = 0, 1
@@ -189,16 +220,15 @@ def key_lines(text: str) -> dict[Where, int]:
                 if double:
                     counts[table] = counts.get(table, -1) + 1
                     table = (*table, counts[table])
-                found.setdefault(table, line)
+                yield table, line
         elif start and not start.startswith("#"):
             words, used = _words(start)
             if words:
-                found.setdefault((*table, *words), line)
+                yield (*table, *words), line
             after = position + (len(text[position:end]) - len(start)) + used
             end = _value_end(text, after)
         line += text.count("\n", position, end + 1)
         position = end + 1
-    return found
 
 
 def _words(text: str) -> tuple[list[str], int]:
@@ -280,8 +310,7 @@ class _Validator:
         return config
 
     def problem(self, where: Where, reason: str) -> None:
-        name = ".".join(str(part) for part in where if not isinstance(part, int))
-        self.problems.append(f"{self.merged.origin(where)}: {name}: {reason}")
+        self.problems.append(f"{self.merged.origin(where)}: {_dotted(where)}: {reason}")
 
     def unknown(self, where: Where, table: type, known: list[str]) -> None:
         word = str(where[-1])
@@ -292,7 +321,7 @@ class _Validator:
             for entry in schema.entries(other)
             if entry.name == word and other is not table
         ]
-        here = ".".join([*(part for part in where[:-1] if isinstance(part, str)), near[0]])
+        here = _dotted((*where[:-1], near[0]))
         nearest = elsewhere[0].lstrip(".") if elsewhere else here
         self.problem(where, f"unknown key; the nearest known one is {nearest}")
 

@@ -5,10 +5,13 @@ text of conf/srpnode.toml and the man page srpnode.toml(5) (both generated here)
 """
 
 import dataclasses
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
+
+from srpnode import __version__
 
 DEFAULT_FILE = "/etc/srpnode.toml"
 DEFAULT_STATE_DIR = "/var/lib/srpnode"
@@ -122,8 +125,8 @@ class Cache:
     max_bytes: int = key(
         16_000_000, "Memory for stored packets.", low=65_536, high=64_000_000_000, unit="bytes", restart=True
     )
-    ttl: float = key(
-        21_600, "Longest time that a packet is kept; it may ask for less.", low=0.1, high=604_800, unit="seconds"
+    ttl: int = key(
+        21_600, "Longest time that a packet is kept; it may ask for less.", low=1, high=604_800, unit="seconds"
     )
 
 
@@ -357,7 +360,7 @@ def _doc(table: type) -> str:
 
 
 def _roff(text: str) -> str:
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...").replace("·", "\\(bu")
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...").replace('"', "\\(dq")
     return "\\&" + text if text.startswith((".", "'")) else text
 
 
@@ -396,3 +399,14 @@ def _man_keys(table: type) -> Iterator[str]:
         yield ".TP"
         yield f".B {_roff(entry.name + default)}"
         yield _roff(known.doc + _remarks(entry))
+
+
+def main(configuration_file: str, man_file: str) -> None:
+    """Writes both texts (make conf)."""
+    for path, text in ((configuration_file, configuration_text()), (man_file, man_page(__version__))):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
