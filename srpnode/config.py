@@ -12,10 +12,11 @@ from typing import Any
 import toml
 
 from srpnode import schema
-from srpnode.schema import Config, Entry, Key, Listen, Peer
+from srpnode.schema import Access, Config, Entry, Key, Listen, Peer
 
 Where = tuple[str | int, ...]  # ("limits", "peers") or ("listen", 0, "port")
 FILE_MAX = 4_000_000  # bytes; no configuration is that long
+RULES_MAX = 256  # of a kind, in the core
 SOCKET_PATH_MAX = 107  # bytes, sockaddr_un
 
 
@@ -87,7 +88,7 @@ def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:
         for one, other in zip(old.listen, new.listen, strict=True):
             compare(f"listen.{one.name}.", Listen, one, other)
     if old.peer != new.peer:
-        apply_now.append("peer")
+        restart.append("peer")
     return apply_now, restart
 
 
@@ -105,7 +106,6 @@ def merge_reloadable(running: Config, new: Config) -> None:
     if [item.name for item in running.listen] == [item.name for item in new.listen]:
         for into, source in zip(running.listen, new.listen, strict=True):
             take(Listen, into, source)
-    running.peer = list(new.peer)
 
 
 class _Merged:
@@ -305,6 +305,7 @@ class _Validator:
             config.listen = schema.default_listen()
         self.listeners(config.listen)
         self.peers(config.peer)
+        self.access(config.access)
         if self.problems:
             raise ConfigError(sorted(self.problems, key=_by_line))
         return config
@@ -393,6 +394,15 @@ class _Validator:
                     if port == taken and (address == item.address or "0.0.0.0" in (address, item.address)):
                         self.problem(("listen", position, what), f"{port} is already the {user}")
                 sockets.append((item.address, port, f"{what} of {item.name}"))
+
+    def access(self, access: Access) -> None:
+        """The core holds so many rules; a cluster is either allowed or denied."""
+        for name in ("prefixes", "clusters"):
+            allow, deny = getattr(access, f"allow_{name}"), getattr(access, f"deny_{name}")
+            if len(allow) + len(deny) > RULES_MAX:
+                self.problem(("access", f"deny_{name}"), f"more than {RULES_MAX} rules together with allow_{name}")
+        for cluster in set(access.allow_clusters) & set(access.deny_clusters):
+            self.problem(("access", "deny_clusters"), f"{cluster} is also in allow_clusters")
 
     def peers(self, peers: list[Peer]) -> None:
         seen: dict[str, int] = {}

@@ -221,7 +221,12 @@ class Daemon:
         def plain(answer: Callable[[], Any]) -> control.Command:
             return lambda _request: answer()
 
-        return {"info": plain(self.entries), "status": plain(self.status_now), "reload": self.reload}
+        return {
+            "info": plain(self.entries),
+            "status": plain(self.status_now),
+            "peers": plain(self.peers_now),
+            "reload": self.reload,
+        }
 
     def entries(self) -> list[dict[str, Any]]:
         """The identities, as an application lists them."""
@@ -235,6 +240,13 @@ class Daemon:
             "uptime": round(time.monotonic() - self._started, 3),
             "identities": [worker.status() for worker in self.workers],
         }
+
+    def peers_now(self) -> list[dict[str, Any]]:
+        """All peers that the identities know."""
+        try:
+            return [row for worker in self.workers for row in worker.peers()]
+        except StartError as error:
+            raise control.ControlError(str(error)) from None
 
     def _status_line(self) -> str:
         identities = [worker.status() for worker in self.workers]

@@ -107,13 +107,14 @@ class Listen:
 class Peer:
     """Another indexed peer to know from the start."""
 
-    address: str = key("", "Its IPv4 address.", form="ipv4", required=True, example='"203.0.113.9"')
-    port: int = key(0, "Its main UDP port.", low=1, high=65535, required=True, example="3511")
+    address: str = key("", "Its IPv4 address.", form="ipv4", required=True, restart=True, example='"203.0.113.9"')
+    port: int = key(0, "Its main UDP port.", low=1, high=65535, required=True, restart=True, example="3511")
     peer_id: str = key(
         "",
         "Its peerId, 64 hexadecimal digits; `srpnode info` prints it there.",
         form="peer_id",
         required=True,
+        restart=True,
         example='"' + "0123456789abcdef" * 4 + '"',
     )
 
@@ -126,7 +127,12 @@ class Cache:
         16_000_000, "Memory for stored packets.", low=65_536, high=64_000_000_000, unit="bytes", restart=True
     )
     ttl: int = key(
-        21_600, "Longest time that a packet is kept; it may ask for less.", low=1, high=604_800, unit="seconds"
+        21_600,
+        "Longest time that a packet is kept; it may ask for less.",
+        low=1,
+        high=604_800,
+        unit="seconds",
+        restart=True,
     )
 
 
@@ -134,7 +140,7 @@ class Cache:
 class Limits:
     """Sizes of tables and rates, each per identity. 0 switches a rate limit off; a table always has a size."""
 
-    peers: int = size(100_000, "Known peers.", 16, 10_000_000)
+    peers: int = size(100_000, "Known peers.", 16, 1_000_000)
     peers_per_address: int = rate(4_096, "Known peers behind one IPv4 address (a carrier's NAT has many).")
     peers_per_prefix: int = rate(16_384, "Known peers in one /24.")
     gate_entries: int = size(262_144, "Packet ids remembered, so that a packet is handled once.", 1_024, 100_000_000)
@@ -143,16 +149,18 @@ class Limits:
     )
     return_routes: int = size(16_384, "Queries whose answers find their way back.", 16, 10_000_000)
     sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 100_000)
-    sync_packets_per_second: int = rate(256, "Stored packets sent to one peer by synchronisation.")
+    sync_packets_per_second: int = rate(1_000, "Stored packets sent to one peer by synchronisation.")
     queue_datagrams: int = size(16_384, "Output queue: datagrams that one batch may cause.", 1_024, 1_000_000)
     replicated_per_minute: int = rate(1_024, "Packets that are passed on (publish and join) from one endpoint.")
     control_per_minute: int = rate(1_048_576, "All other packets from one endpoint.")
     address_per_minute: int = rate(4_194_304, "Packets from one IPv4 address.")
     prefix_per_minute: int = rate(16_777_216, "Packets from one /24.")
     introductions: int = key(16, "Peers introduced to the sender of one join.", low=1, high=64)
-    introductions_per_minute: int = rate(1_024, "Introductions that one peer receives.")
-    relayed_joins_per_minute: int = rate(1_024, "Joins that others relayed to us, passed on towards one /24.")
-    unproven_per_second: int = rate(50_000, "Packets handled from endpoints whose address is not proven yet, in total.")
+    introductions_per_minute: int = rate(600, "Introductions that one peer receives.")
+    relayed_joins_per_minute: int = rate(60, "Joins that others relayed to us, passed on towards one /24.")
+    unproven_per_second: int = rate(
+        100_000, "Packets handled from endpoints whose address is not proven yet, in total."
+    )
     bandwidth_out_bytes_per_second: int = rate(
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"
     )

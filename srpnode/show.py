@@ -72,7 +72,7 @@ def peers(rows: list[dict[str, Any]]) -> str:
 
 
 def _peer(row: dict[str, Any]) -> tuple[str, ...]:
-    states = [name for name in ("indexed", "live", "proven") if row.get(name)]
+    states = [name for name in ("indexed", "connected", "proven") if row.get(name)]
     distance = row.get("distance")
     return (
         str(row["identity"]),
