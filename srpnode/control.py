@@ -9,6 +9,7 @@ import os
 import selectors
 import socket
 import stat
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ def listen(path: str) -> socket.socket:
             server.bind(path)
         finally:
             os.umask(before)
-        server.listen(16)
+        server.listen(64)
     except OSError as error:
         raise ControlError(
             f"{path}: control socket cannot be made ({error.strerror}); check the directory or set another "
@@ -105,8 +106,16 @@ class ControlClient:
         """Connects. Raises ControlError when no node answers there."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
         try:
-            self._socket.connect(path)
+            while True:
+                try:
+                    self._socket.connect(path)
+                    break
+                except BlockingIOError:  # the queue of the listener is full
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
         except (FileNotFoundError, ConnectionRefusedError):
             self._socket.close()
             raise ControlError(f"{path}: no srpnode is running there; start it, or name its file with -c") from None

@@ -1,5 +1,6 @@
 """Control socket and metrics page: bounded, and never blocked by a client."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -106,10 +107,8 @@ def test_nonsense_is_answered(path: str, line: bytes) -> None:
 
 
 def test_requests_without_end_and_half_requests_are_dropped(path: str) -> None:
-    with pytest.raises((ConnectionResetError, BrokenPipeError)):
-        for _ in range(100):
-            assert exchange(path, b"x" * 1_000_000) == b""
-            raise ConnectionResetError  # dropped without an answer, which is as good
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        assert exchange(path, b"x" * 1_000_000) == b""
     assert exchange(path, b'{"command":') == b""
     assert control.ControlClient(path).ask("echo")
 
