@@ -20,6 +20,7 @@ from srpnode.config import Loaded
 from srpnode.journal import Journal
 from srpnode.net import sockets
 from srpnode.schema import Config
+from srpnode.streams import StreamServer
 from srpnode.worker import StartError, Worker
 
 TURN_S = 1.0  # longest sleep: timers are that exact
@@ -56,9 +57,7 @@ class Daemon:
         self._started = time.monotonic()
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._signals(stack)
-        tell.tell(
-            journal.START, f"srpnode {__version__}, configuration: {', '.join(loaded.files) or 'embedded defaults'}"
-        )
+        self._files = loaded.files
         identity.prepare(self.config.state_dir)
         stack.enter_context(identity.lock(self.config.state_dir))
         keys = [identity.load_or_make(self.config.state_dir, listen.name) for listen in self.config.listen]
@@ -71,7 +70,7 @@ class Daemon:
             self._selector, control.listen(self.config.control.socket), self.commands()
         )
         stack.callback(self._control.close)
-        self._metrics: metrics.StreamServer | None = None
+        self._metrics: StreamServer | None = None
         if self.config.metrics.listen:
             self._metrics = metrics.serve(self._selector, self.config.metrics.listen, self.status_now)
             stack.callback(self._metrics.close)
@@ -124,20 +123,21 @@ class Daemon:
         self.addresses = interfaces.snapshot()
 
     def _announce(self) -> None:
-        for worker in self.workers:
-            entry = worker.entry()
-            self.tell.tell(
-                journal.IDENTITY,
-                f"{entry['name']}: {entry['address']}:{entry['port']}, probe port {entry['probePort']}, "
-                f"peerId {entry['peerId']}",
-                peer=entry["peerId"],
-            )
         entries = self.entries()
+        if self.tell.structured:
+            for entry in entries:
+                text = f"{entry['address']}:{entry['port']}, probe port {entry['probePort']}, peerId {entry['peerId']}"
+                self.tell.tell(journal.IDENTITY, f"{entry['name']}: {text}", peer=entry["peerId"])
+        else:
+            print("For the list of indexed peers of an application:", info.text(entries), sep="\n", flush=True)
         for remark in info.remarks(entries):
             self.tell.tell(journal.ADDRESS, remark)
-        self.tell.tell(journal.READY, f"{len(entries)} identities serve; took {time.monotonic() - self._started:.2f} s")
-        if not self.tell.structured:
-            print("For the list of indexed peers of an application:", info.text(entries), sep="\n", flush=True)
+        self.tell.tell(
+            journal.READY,
+            f"srpnode {__version__} serves {len(entries)} {'identity' if len(entries) == 1 else 'identities'} "
+            f"after {time.monotonic() - self._started:.2f} s, configuration: "
+            f"{', '.join(self._files) or 'embedded defaults'}",
+        )
         service.ready(self._status_line())
 
     # ---- while it runs ----

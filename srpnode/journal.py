@@ -40,7 +40,6 @@ class Kind:
     limited: bool = False
 
 
-START = Kind("start", "fd888c8ecfa1418e9c545dc187408be0", Level.INFO)
 READY = Kind("ready", "5e52e283be7447ef82d9e633a2b4eb93", Level.NOTICE)
 STOP = Kind("stop", "bc302ea0169349598f658bded9881f21", Level.NOTICE)
 FAILED = Kind("failed", "88527e3f9d16446095cf6d043b65c5c0", Level.ERROR)

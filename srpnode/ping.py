@@ -24,9 +24,10 @@ def ping(peer: tuple[str, int], count: int, show: Callable[[str], object] | None
     "natType"}. Raises PingError when the host is unknown or nothing can be sent.
     """
     try:
-        target = socket.getaddrinfo(*peer, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+        found = socket.getaddrinfo(*peer, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
     except socket.gaierror as error:
         raise PingError(f"{peer[0]}: {error.strerror}") from None
+    target = (str(found[0]), int(found[1]))
     result: dict[str, Any] = {
         "address": target[0],
         "port": target[1],

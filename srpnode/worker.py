@@ -99,7 +99,7 @@ class Worker:
 
     def stop(self, timeout_s: float) -> bool:
         """Sends what is queued and ends the thread; False when it did not end in time."""
-        return self.loop.stop(timeout_s)
+        return bool(self.loop.stop(timeout_s))
 
     def entry(self) -> dict[str, Any]:
         """This identity as an application lists it."""

@@ -1,4 +1,4 @@
-"""Runs the real command, as an operator would, in a directory of the test's own."""
+"""Runs the real command, as an operator would."""
 
 import os
 import subprocess
@@ -7,6 +7,12 @@ from pathlib import Path
 
 TIMEOUT_S = 60.0
 EXECUTABLE = str(Path(sys.executable).with_name("srpnode"))
+SERVICE_VARIABLES = ("JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS")
+
+
+def clean_environment() -> dict[str, str]:
+    """Our environment without what a service manager may have put there."""
+    return {name: value for name, value in os.environ.items() if name not in SERVICE_VARIABLES}
 
 
 def srpnode(*arguments: str, cwd: Path | None = None, check: bool = False) -> subprocess.CompletedProcess[str]:
@@ -18,7 +24,7 @@ def srpnode(*arguments: str, cwd: Path | None = None, check: bool = False) -> su
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
-        env={name: value for name, value in os.environ.items() if name not in ("JOURNAL_STREAM", "NOTIFY_SOCKET")},
+        env=clean_environment(),
     )
 
 

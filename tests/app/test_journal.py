@@ -11,7 +11,7 @@ from srpnode.journal import Addresses, Journal, Kind, Level
 def test_levels() -> None:
     out = io.StringIO()
     tell = Journal("warning", stream=out)
-    tell.tell(journal.START, "hidden")
+    tell.tell(journal.IDENTITY, "hidden")
     tell.tell(journal.FAILED, "shown")
     tell.tell(journal.PEER, "raised", level=Level.WARNING)
     tell.level = journal.LEVELS["debug"]
