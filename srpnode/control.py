@@ -65,10 +65,18 @@ def _served(path: str) -> bool:
 class ControlServer:
     """Answers requests with the functions in `commands`; these run in the thread that drives the selector."""
 
-    def __init__(self, selector: selectors.BaseSelector, listener: socket.socket, commands: dict[str, Command]) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        listener: socket.socket,
+        commands: dict[str, Command],
+        failed: Callable[[str], object],
+    ) -> None:
+        """`failed` is told of exceptions that are no ControlError."""
         self._path = listener.getsockname()
         self._inode = os.stat(self._path).st_ino
         self._commands = commands
+        self._failed = failed
         self._server = StreamServer(selector, listener, self._handle, REQUEST_MAX, keep_open=True)
         self.sweep = self._server.sweep
 
@@ -90,6 +98,9 @@ class ControlServer:
             return {"ok": True, "result": command(request)}
         except ControlError as error:
             return {"ok": False, "error": str(error)}
+        except Exception as error:  # a fault of ours in one answer must not end the node
+            self._failed(f"control command {request['command']}: {type(error).__name__}: {error}")
+            return {"ok": False, "error": f"internal fault: {type(error).__name__}: {error}"}
 
     def close(self) -> None:
         """Closes and removes the socket, unless another node has put its own there."""

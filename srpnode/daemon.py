@@ -5,6 +5,7 @@ the loops write. Everything here waits in one selector: signals, control socket,
 """
 
 import contextlib
+import copy
 import os
 import selectors
 import signal
@@ -67,7 +68,10 @@ class Daemon:
         self._open_netlink(stack)
 
         self._control = control.ControlServer(
-            self._selector, control.listen(self.config.control.socket), self.commands()
+            self._selector,
+            control.listen(self.config.control.socket),
+            self.commands(),
+            lambda text: tell.tell(journal.FAILED, text),
         )
         stack.callback(self._control.close)
         self._metrics: StreamServer | None = None
@@ -270,7 +274,11 @@ class Daemon:
         finally:
             service.ready(self._status_line())
         applied, restart = configuration.changed(self.config, new)
-        self._take_over(new)
+        try:
+            self._take_over(new)
+        except StartError as error:
+            self.tell.tell(journal.REFUSED, f"the old configuration stays: {error}")
+            raise control.ControlError(str(error)) from None
         text = f"applied: {', '.join(applied) or 'nothing'}"
         if restart:
             text += f"; needs a restart: {', '.join(restart)}"
@@ -279,10 +287,13 @@ class Daemon:
 
     def _take_over(self, new: Config) -> None:
         """Reloadable keys only; the others keep the values that this process started with."""
-        configuration.merge_reloadable(self.config, new)
+        candidate = copy.deepcopy(self.config)
+        configuration.merge_reloadable(candidate, new)
+        prepared = [worker.prepare(candidate) for worker in self.workers]
+        for worker, listen, commands in zip(self.workers, candidate.listen, prepared, strict=True):
+            worker.take_over(listen, commands)
+        self.config = candidate
         self.tell.level = journal.LEVELS[self.config.log.level]
         if self.tell.addresses.form != self.config.log.addresses:
             self.tell.addresses = journal.Addresses(self.config.log.addresses)
-        for worker in self.workers:
-            worker.configure(self.config)
         self._follow_addresses()

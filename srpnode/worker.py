@@ -105,10 +105,18 @@ class Worker:
         """This identity as an application lists it."""
         return info.entry(self.listen, self.advertised, self.key.peer_id)
 
-    def configure(self, config: Config) -> None:
-        """Posts the reloadable limits and rules to the core. Raises StartError when the loop does not take them."""
-        self._command(node.LIMITS, node.pack_limits(**_limits(config.limits, sizes=False)))
-        self._command(node.RULES, node.pack_rules(**_rules(config.access)))
+    def prepare(self, config: Config) -> list[tuple[int, bytes]]:
+        """The commands that give a running core the reloadable limits and rules of a configuration."""
+        return [
+            (node.LIMITS, node.pack_limits(**_limits(config.limits, sizes=False))),
+            (node.RULES, node.pack_rules(**_rules(config.access))),
+        ]
+
+    def take_over(self, listen: Listen, commands: list[tuple[int, bytes]]) -> None:
+        """Posts what prepare() made. Raises StartError when the loop does not take it."""
+        for kind, data in commands:
+            self._command(kind, data)
+        self.listen = listen
 
     def advertise(self, addresses: Snapshot) -> bool:
         """Follows the machine's addresses; True when the advertised one is another now."""

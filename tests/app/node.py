@@ -3,6 +3,7 @@
 import contextlib
 import json
 import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,12 +98,12 @@ class Node:
 
     def ask(self, command: str) -> Any:
         """The JSON that `srpnode COMMAND --json` prints."""
-        return json.loads(srpnode(command, "--json", "-c", str(self.file), check=True).stdout)
+        done = srpnode(command, "--json", "-c", str(self.file))
+        assert done.returncode == 0, (command, done.stderr, self.lines)
+        return json.loads(done.stdout)
 
     def close(self) -> None:
         """Ends the process and removes its files."""
-        import shutil
-
         if self.process is not None:
             self.process.kill()
             self.process.wait()

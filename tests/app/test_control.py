@@ -54,17 +54,19 @@ def refuse(request: dict[str, Any]) -> Any:
     raise control.ControlError("not today")
 
 
+FAULTS: list[str] = []
 COMMANDS: dict[str, control.Command] = {
     "echo": lambda request: request,
     "big": lambda request: ["x" * 100] * 100_000,
     "refuse": refuse,
+    "fault": lambda request: request["none"],
 }
 
 
 @pytest.fixture
 def path(tmp_path: Path, turning: Turning) -> Iterator[str]:
     path = str(tmp_path / "control.sock")
-    server = control.ControlServer(turning.selector, control.listen(path), COMMANDS)
+    server = control.ControlServer(turning.selector, control.listen(path), COMMANDS, FAULTS.append)
     turning.start()
     yield path
     turning.close()
@@ -80,8 +82,12 @@ def test_answers_and_refusals(path: str) -> None:
     assert len(client.ask("big")) == 100_000
     with pytest.raises(control.ControlError, match="not today"):
         client.ask("refuse")
-    with pytest.raises(control.ControlError, match="known are big, echo, refuse"):
+    with pytest.raises(control.ControlError, match="known are big, echo, fault, refuse"):
         client.ask("fly")
+    with pytest.raises(control.ControlError, match="internal fault: KeyError"):
+        client.ask("fault")
+    assert FAULTS.pop() == "control command fault: KeyError: 'none'"
+    assert client.ask("echo")
     client.close()
 
 
