@@ -110,16 +110,17 @@ def load(path: str, name: str) -> Identity:
             f"{path}: identity cannot be read ({error.strerror}); let the user that runs srpnode own it (chown), "
             "or move it away to start with a new identity"
         ) from None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise StateError(f"{path}: not a regular file; move it away")
         if status.st_mode & 0o077:
             raise StateError(f"{path}: identity is open to other users; chmod 600 {path}")
-        try:
-            data = file.read(FILE_MAX)
-        except OSError as error:
-            raise StateError(f"{path}: identity cannot be read ({error.strerror}); check the disk") from None
+        data = os.read(descriptor, FILE_MAX)
+    except OSError as error:
+        raise StateError(f"{path}: identity cannot be read ({error.strerror}); check the disk") from None
+    finally:
+        os.close(descriptor)
     return _parse(path, name, data)
 
 
