@@ -105,6 +105,19 @@ check-cython0: $(STAMPS)/cython0
 test: lint check-cython0
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q -ra --timeout=600 tests $(ARGS)
 
+# Built from a copy, with Debian's own tools and nothing of this shell's environment.
+DEB_TREE := build/deb/srpnode
+deb: $(STAMPS)/deb-packages
+	@rm -rf build/deb && mkdir -p $(DEB_TREE) dist
+	@cp -r setup.py pyproject.toml README.md SECURITY.md LICENSE cext conf docs srpnode systemd $(DEB_TREE)/
+	@cp -r packaging/debian $(DEB_TREE)/debian
+	@find $(DEB_TREE) \( -name '*.so' -o -name '__pycache__' -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+	cd $(DEB_TREE) && env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/nonexistent LC_ALL=C.UTF-8 \
+	  dpkg-buildpackage --build=binary --no-sign --jobs=2 >../build.log 2>&1 || { tail -40 ../build.log; exit 1; }
+	@rm -f dist/srpnode*.deb && cp build/deb/srpnode*.deb dist/
+	lintian --pedantic --fail-on error,warning build/deb/*.changes
+	@ls -l dist/
+
 bench: build
 	$(VENV)/bin/python bench/run.py $(ARGS)
 
