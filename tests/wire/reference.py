@@ -58,9 +58,7 @@ class Reference:
         answers = []
         for at in range(0, len(datagrams), BATCH):
             batch = datagrams[at : at + BATCH]
-            self._send(
-                struct.pack(">I", len(batch)) + b"".join(struct.pack(">I", len(data)) + data for data in batch)
-            )
+            self._send(struct.pack(">I", len(batch)) + b"".join(struct.pack(">I", len(data)) + data for data in batch))
             answers += [self._answer() for _ in batch]
         return answers
 
