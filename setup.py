@@ -17,6 +17,7 @@ CODEC = ["wire", "json", "message", "digest"]
 
 # module -> C files of cext/ that it links
 MODULES: dict[str, list[str]] = {
+    "srpnode.core.codec": CODEC,
     "srpnode.core.choose": ["peers", "digest"],
     "srpnode.core.reach": [*CODEC, "peers"],
     "srpnode.core.sync": [*CODEC, "peers", "store"],
