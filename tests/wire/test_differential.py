@@ -1,4 +1,7 @@
-"""Some 20 000 generated datagrams, judged and read alike by us and by the reference (see compare.py for longer runs)."""
+"""Some 20 000 generated datagrams, judged and read alike by us and by the reference.
+
+compare.py, run as a program, does the same for longer.
+"""
 
 import pytest
 

@@ -56,8 +56,8 @@ def test_decodes(vector: dict[str, Any]) -> None:
 
 @each("packets")
 def test_encodes_the_same_bytes(vector: dict[str, Any]) -> None:
-    fields = {name: bytes.fromhex(vector[name]) for name in MAXIMA}
-    numbers = {name: vector[name] for name in ("clock", "hops", "index", "ttl")}
+    fields: dict[str, Any] = {name: bytes.fromhex(vector[name]) for name in MAXIMA}
+    numbers: dict[str, Any] = {name: vector[name] for name in ("clock", "hops", "index", "ttl")}
     if vector["computed_id"]:
         del fields["packet_id"]
     # An unset field may be given as such or left out.
@@ -96,7 +96,7 @@ def test_splits(vector: dict[str, Any]) -> None:
     for packet, expected in zip(packets, vector["packets"], strict=True):
         assert packet["index"] == expected["index"]
         for name in ("packet_id", "previous_id", "next_id"):
-            assert packet[name].hex() == expected[name], name  # type: ignore[literal-required]
+            assert packet[name].hex() == expected[name], name
         theirs = codec.decode(bytes.fromhex(expected["hex"]))
         assert theirs["message"] == packet["message"]
         same = {name: theirs[name] for name in MAXIMA if name not in packet}  # type: ignore[literal-required]
@@ -131,7 +131,7 @@ def test_bad_summaries() -> None:
             with pytest.raises(ValueError, match="summary"):
                 codec.decode_summary(good[:at])
     for bad in (b"\x41" + bytes(60), b"\x03\x1a\xbc" + bytes(20), good + good[-21:], bytes(21) + b"\x10" + bytes(20)):
-        with pytest.raises(ValueError, match="summary|prefix|buckets"):
+        with pytest.raises(ValueError, match=r"summary|prefix|buckets"):
             codec.decode_summary(bad)
 
 
