@@ -27,7 +27,7 @@ enum srp_loop_command {
     SRP_COMMAND_STOP = 1,
     SRP_COMMAND_OPEN_POOL,  /* result: sockets open */
     SRP_COMMAND_CLOSE_POOL, /* result: sockets closed */
-    SRP_COMMAND_REPLACE,    /* data: int32_t socket, fd; result: the old fd, the poster's again, -1 when there was none */
+    SRP_COMMAND_REPLACE,    /* data: int32_t socket, fd; result 0: the old descriptor is the poster's again */
     SRP_COMMAND_HEARTBEAT   /* done when the loop's own datagram came back; result: the round trip in us */
 };
 

@@ -386,6 +386,23 @@ uint32_t srp_udp_give_up(srp_udp_sender *out, const srp_datagram *items, uint32_
     return given_up;
 }
 
+int srp_udp_send_one(const srp_udp_calls *calls, uint64_t *count, int fd, const srp_datagram *item)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(item->port), .sin_addr.s_addr = htonl(item->addr)};
+    struct iovec vector = {.iov_base = item->data, .iov_len = item->len};
+    struct mmsghdr message = {.msg_hdr = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &vector, .msg_iovlen = 1}};
+    int sent;
+    do {
+        sent = calls->sendmmsg(fd, &message, 1, MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 1)
+        return sent < 0 ? -errno : -EAGAIN;
+    count[SRP_UDP_OUT_CALLS]++;
+    count[SRP_UDP_OUT_DATAGRAMS]++;
+    count[SRP_UDP_OUT_BYTES] += item->len;
+    return 0;
+}
+
 /* ---- sockets ---- */
 
 int srp_udp_open(uint32_t addr, uint16_t port)

@@ -141,6 +141,9 @@ enum srp_udp_state srp_udp_send(srp_udp_sender *out, const srp_datagram *items, 
 /* Gives up what srp_udp_send() has not sent of these items; how many those were. */
 uint32_t srp_udp_give_up(srp_udp_sender *out, const srp_datagram *items, uint32_t count);
 
+/* One datagram out of turn, from fd; 0, else -errno. Nothing is repeated but EINTR. */
+int srp_udp_send_one(const srp_udp_calls *calls, uint64_t *count, int fd, const srp_datagram *item);
+
 /* Sockets. All return 0 or a descriptor, else -errno. */
 int srp_udp_open(uint32_t addr, uint16_t port);          /* bound, close-on-exec, without the options below */
 int srp_udp_prepare(int fd, int receive_bytes, int send_bytes); /* all options but GRO; buffers as near as allowed */
