@@ -1,4 +1,4 @@
-"""Prefixes and clusters that an operator has blocked for a while: `srpnode block`, beside [access] of the configuration."""
+"""Prefixes and clusters that an operator has blocked for a while (`srpnode block`), beside [access]."""
 
 import ipaddress
 import re
@@ -101,7 +101,9 @@ def canonical(what: str) -> str:
     try:
         return str(ipaddress.IPv4Network(what))
     except ValueError:
-        raise BlockError(f"{what!r} is neither an IPv4 address or prefix nor a cluster of 64 hexadecimal digits") from None
+        raise BlockError(
+            f"{what!r} is neither an IPv4 address or prefix nor a cluster of 64 hexadecimal digits"
+        ) from None
 
 
 def _now(now_s: float | None) -> float:

@@ -6,6 +6,7 @@ What a stranger can cause is limited: one line per kind and source in a window, 
 
 import contextlib
 import hashlib
+import importlib
 import os
 import sys
 import time
@@ -96,8 +97,8 @@ class Journal:
         level: Level | None = None,
         fields: dict[str, Any] | None = None,
     ) -> None:
-        """One event. `source` is whom a limited kind is counted for; it is never shown. `fields` become SRPNODE_… fields
-        of the entry; empty ones are left out."""
+        """One event. `source` is whom a limited kind is counted for, never shown. `fields` become SRPNODE_… fields of
+        the entry; empty ones are left out."""
         severity = kind.level if level is None else level
         if severity > self.level:
             return
@@ -128,8 +129,7 @@ class Journal:
         return int(window[1]) if window else 0
 
     def _send(self, kind: Kind, severity: Level, text: str, fields: dict[str, Any]) -> None:
-        from systemd import journal  # type: ignore[import-untyped]
-
+        journal: Any = importlib.import_module("systemd.journal")
         named = {f"SRPNODE_{name.upper()}": str(value) for name, value in fields.items() if value not in ("", None)}
         try:
             journal.send(

@@ -174,7 +174,9 @@ class Limits:
         unit="bytes",
         core=False,
     )
-    volume_warn_percent: int = key(80, "Share of the month's volume that is worth a warning.", low=1, high=100, core=False)
+    volume_warn_percent: int = key(
+        80, "Share of the month's volume that is worth a warning.", low=1, high=100, core=False
+    )
     volume_action: str = key(
         "warn",
         "When it is used up: warn only; throttle each identity to 16 KiB a second; refuse all packets.",

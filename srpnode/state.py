@@ -60,7 +60,7 @@ class StateFile:
             if not self._failed:
                 self._tell.tell(
                     journal.STATE,
-                    f"{self.path}: cannot be written ({error.strerror}); the old one stays, make room or check the owner",
+                    f"{self.path}: cannot be written ({error.strerror}); the old one stays; check space and owner",
                 )
             self._failed = True
             return False

@@ -1,4 +1,4 @@
-"""Traffic of the calendar month (UTC), both ways, all identities: counted, kept over restarts, compared with a quota."""
+"""Traffic of the calendar month (UTC), both ways, all identities: kept over restarts, compared with a quota."""
 
 import time
 

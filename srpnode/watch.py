@@ -1,4 +1,4 @@
-"""What the daemon notices by itself and tells its operator: events of the cores, drops, a kernel buffer that ran over."""
+"""What the daemon notices by itself and tells: events of the cores, drops, a receive buffer that ran over."""
 
 import time
 from typing import Any
