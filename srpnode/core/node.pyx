@@ -31,6 +31,7 @@ from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join
 from srpnode.core.nat cimport on_probe_pong, start_reflection, work_on_reflection
 from srpnode.core.punch cimport on_intro, work_on_attempts
+from srpnode.core.out cimport out_commit, out_reserve
 from srpnode.core.reach cimport (
     add_configured,
     heartbeats,
@@ -565,9 +566,15 @@ cdef class Node:
         if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
             return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
         if kind == COMMAND_PUBLISH or kind == COMMAND_STREAM or kind == COMMAND_QUERY:
+            if size > SRP_DATAGRAM_MAX:
+                return -22
             memset(&d, 0, sizeof(d))
-            d.data = <uint8_t *>data
+            d.data = out_reserve(s)  # a copy: the output outlives the command
+            if d.data == NULL:
+                return -105
             d.len = <uint32_t>size
+            memcpy(d.data, data, size)
+            out_commit(s, d.len)
             if kind == COMMAND_PUBLISH:
                 return publish_own(s, &d)
             if kind == COMMAND_STREAM:
