@@ -53,8 +53,8 @@ cdef class Loop:
     cdef uint32_t batch_size, pool_size
     cdef bint gro, fine_wait, stopping, running, pause
     cdef int epoll, error
-    cdef int app_event             # eventfd: something waits for the application …
-    cdef bint app_told             # … and it was told
+    cdef int notify_fd             # of the application, -1: none
+    cdef bint notified             # since its last command
     cdef int fds[SOCKETS]
     cdef uint32_t drops[SOCKETS]
     cdef epoll_event events[EVENTS]
@@ -91,7 +91,7 @@ cdef class Loop:
     cdef void _wait_writable(self) noexcept nogil
     cdef void _resume(self) noexcept nogil
     cdef void _tick(self) noexcept nogil
-    cdef void _tell_app(self) noexcept nogil
+    cdef void _serve_peer(self) noexcept nogil
     cdef void _count_time(self, int64_t us) noexcept nogil
     cdef uint32_t _without_heartbeats(self, uint32_t count) noexcept nogil
     cdef void _serve_mailbox(self) noexcept nogil

@@ -192,6 +192,8 @@ cdef class Loop:
     gro, gso      use UDP_GRO and UDP_SEGMENT where the kernel has them
     pool_size     sockets that open_pool() binds, 0 … 256
     jam_ms        how long output waits for a socket that takes nothing before it is given up; milliseconds
+    notify_fd     an eventfd of the caller's: written once when there is something for its application (node.app_waiting), and
+                  again after its next command
     calls         capsule "srp_udp_calls" (cext/udp.h): system calls to use instead of the kernel's, for fault injection
     """
 
@@ -206,11 +208,12 @@ cdef class Loop:
         bint gso=True,
         unsigned int pool_size=256,
         unsigned int jam_ms=500,
+        int notify_fd=-1,
         calls=None,
     ):
         cdef int i
         cdef const srp_udp_calls *table = &srp_udp_kernel
-        self.epoll = self.app_event = -1
+        self.epoll = -1
         for i in range(SOCKETS):
             self.fds[i] = -1
         if not 1 <= batch <= SRP_UDP_BATCH:
@@ -228,6 +231,7 @@ cdef class Loop:
         self._outstanding = []
         self.batch_size = batch
         self.pool_size = pool_size
+        self.notify_fd = notify_fd
         self.fine_wait = True
         self.jam_us = self.jam_limit_us = <int64_t>jam_ms * 1000
         self.due_us = INT64_MAX
@@ -235,9 +239,6 @@ cdef class Loop:
         self.mailbox = <srp_mailbox *>aligned(sizeof(srp_mailbox))
         self.mailbox.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.mailbox.wake_fd < 0:
-            raise OSError(c_errno, "eventfd")
-        self.app_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.app_event < 0:
             raise OSError(c_errno, "eventfd")
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0 or self._watch(WAKE, self.mailbox.wake_fd) < 0:
@@ -276,8 +277,6 @@ cdef class Loop:
                 close(self.fds[i])
         if self.epoll >= 0:
             close(self.epoll)
-        if self.app_event >= 0:
-            close(self.app_event)
         if self.mailbox != NULL and self.mailbox.wake_fd >= 0:
             close(self.mailbox.wake_fd)
         free(self.mailbox)
@@ -452,14 +451,6 @@ cdef class Loop:
         finally:
             self._lock.release()
 
-    def app_fd(self):
-        """A descriptor that becomes readable when the core has something for the application.
-
-        Read its eight bytes first, then take with core commands until nothing is left: only then it becomes readable again.
-        The loop owns it.
-        """
-        return self.app_event
-
     def counters(self):
         """What happened so far, by name; cext/udp.h and loop.pxd say what each means.
 
@@ -514,10 +505,7 @@ cdef class Loop:
                     self._tick()
             if self.heartbeat_command != NULL and self.heartbeat_again_us <= self.now.mono_us:
                 self._send_heartbeat()
-            if self.node.wants_pool():
-                self._open_pool()
-            if self.node.app_waiting():
-                self._tell_app()
+            self._serve_peer()
             if self.pause:
                 self.pause = False
                 usleep(1000)
@@ -653,11 +641,13 @@ cdef class Loop:
             self.node.tick_at(self.now)
             self._flush()
 
-    cdef void _tell_app(self) noexcept nogil:
-        """Wakes the application once for all that it has not taken."""
+    cdef void _serve_peer(self) noexcept nogil:
+        """What an ordinary peer's core asks of its loop: the pool of sockets, and to wake the application up."""
         cdef uint64_t one = 1
-        if not self.app_told and write(self.app_event, &one, sizeof(one)) == sizeof(one):
-            self.app_told = True
+        if self.node.wants_pool():
+            self._open_pool()
+        if self.notify_fd >= 0 and not self.notified and self.node.app_waiting():
+            self.notified = write(self.notify_fd, &one, sizeof(one)) == sizeof(one)
 
     cdef void _count_time(self, int64_t us) noexcept nogil:
         cdef unsigned int bucket = 0
@@ -743,7 +733,7 @@ cdef class Loop:
         cdef int32_t *numbers = <int32_t *>command.data
         if command.kind >= SRP_COMMAND_CORE:
             command.result = self.node.command(command.kind, command.data, command.size, self.now)
-            self.app_told = False  # it may have taken what waited
+            self.notified = False  # the application may have taken what waited, and more may come before we look again
         elif command.kind == SRP_COMMAND_STOP:
             self.stopping = True
             command.result = 0
