@@ -49,7 +49,7 @@ def test_stops_cleanly(node: Node, number: signal.Signals) -> None:
     assert node.end(number) == 0
     assert number.name in node.lines[-1]
     assert not (node.directory / "control.sock").exists()
-    assert sorted(os.listdir(node.directory / "state")) == ["a.key", "b.key", "lock"]
+    assert sorted(os.listdir(node.directory / "state")) == ["a.key", "b.key", "lock", "volume.json"]
 
 
 def test_answers_pings_on_both_main_ports(node: Node) -> None:
