@@ -26,7 +26,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
-from posix.unistd cimport close, usleep
+from posix.unistd cimport close, usleep, write
 
 from srpnode.core.node cimport Node
 from srpnode.core.types cimport SRP_SOCKET_MAIN, SRP_SOCKET_POOL, SRP_SOCKET_PROBE, srp_datagram
@@ -191,6 +191,7 @@ cdef class Loop:
     batch         datagrams received by one system call and handed to the core at once, 1 … 256
     gro, gso      use UDP_GRO and UDP_SEGMENT where the kernel has them
     pool_size     sockets that open_pool() binds, 0 … 256
+    notify_fd     an eventfd of the caller's, written when there is something for its application (node.app_waiting)
     calls         capsule "srp_udp_calls" (cext/udp.h): system calls to use instead of the kernel's, for fault injection
     """
 
@@ -204,6 +205,7 @@ cdef class Loop:
         bint gro=True,
         bint gso=True,
         unsigned int pool_size=256,
+        int notify_fd=-1,
         calls=None,
     ):
         cdef int i
@@ -226,6 +228,7 @@ cdef class Loop:
         self._outstanding = []
         self.batch_size = batch
         self.pool_size = pool_size
+        self.notify_fd = notify_fd
         self.fine_wait = True
         self.jam_us = JAM_US
         self.due_us = INT64_MAX
@@ -492,6 +495,7 @@ cdef class Loop:
             self._serve_mailbox()
             if not self.blocked:
                 self._tick()
+            self._serve_peer()
             if self.pause:
                 self.pause = False
                 usleep(1000)
@@ -623,6 +627,17 @@ cdef class Loop:
             self.due_us = INT64_MAX
             self.node.tick_at(self.now)
             self._flush()
+
+    cdef void _serve_peer(self) noexcept nogil:
+        """What an ordinary peer's core asks of its loop: the pool of sockets, and to wake the application up."""
+        cdef uint64_t one = 1
+        if self.node.wants_pool():
+            self.node.pool_opened(<uint32_t>self._open_pool())
+        if self.notify_fd >= 0 and self.node.app_waiting():
+            if not self.notified:
+                self.notified = write(self.notify_fd, &one, sizeof(one)) == sizeof(one)
+        else:
+            self.notified = False
 
     cdef void _count_time(self, int64_t us) noexcept nogil:
         cdef unsigned int bucket = 0
