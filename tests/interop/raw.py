@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tests.interop import datagram
 from tests.interop.datagram import Packet
+from tests.interop.experiment import REFERENCE
 from tests.interop.reference import Entry
 from tests.interop.waiting import DEADLINE_S, eventually
 
@@ -145,25 +146,21 @@ class RawPeer:
                 return found.packet.json
         raise AssertionError(f"{to.endpoint} did not answer a ping within {deadline_s:g} s")
 
-    def hear(self, to: Entry, deadline_s: float = DEADLINE_S) -> None:
-        """Waits for a pong from that endpoint, whoever answers there."""
-        end = time.monotonic() + deadline_s
-        while time.monotonic() < end:
-            self.send(Packet(datagram.PING, json={"requesterPeerId": self.peer_id}), to)
-            if self._poll(lambda a: a.source == (to.address, to.port) and a.packet.type == datagram.PONG, RETRY_S):
-                return
-        raise AssertionError(f"nobody answers at {to.endpoint} within {deadline_s:g} s")
+    def hear(self, to: Entry, wait_s: float) -> bool:
+        """Pings once; whether a pong comes from that endpoint, whoever answers there."""
+        self.send(Packet(datagram.PING, json={"requesterPeerId": self.peer_id}), to)
+        source = (to.address, to.port)
+        return self._poll(lambda a: a.source == source and a.packet.type == datagram.PONG, wait_s) is not None
 
-    def connect(self, to: Entry, *, cluster_id: bytes = datagram.UNSET, deadline_s: float = DEADLINE_S) -> None:
-        """Becomes a connected peer: connection pings until the pong says isConnection. A node that wants proof first
-        has it by then, since this peer answered its pings."""
-        end = time.monotonic() + deadline_s
-        while time.monotonic() < end:
-            pong = self.ping(to, cluster_id=cluster_id, natType=self.nat_type, isConnection=True)
-            if pong.get("isConnection"):
-                return
-            time.sleep(RETRY_S / 5)
-        raise AssertionError(f"{to.endpoint} took no connection within {deadline_s:g} s")
+    def connect(self, to: Entry, *, cluster_id: bytes = datagram.UNSET) -> None:
+        """Becomes a connected peer: connection pings until the pong says isConnection, and until the node's own ping,
+        the proof that it wants first, is answered."""
+        eventually(partial(self._connects, to, cluster_id), f"a connection with {to.endpoint}", nap_s=RETRY_S / 5)
+        self.ping(to)  # our answer to its ping was before this one
+
+    def _connects(self, to: Entry, cluster_id: bytes) -> bool:
+        pong = self.ping(to, cluster_id=cluster_id, natType=self.nat_type, isConnection=True)
+        return bool(pong.get("isConnection")) and (REFERENCE or bool(self.arrivals(datagram.PING, to)))
 
     def query(self, packet_id: bytes, to: Entry) -> bytes:
         """Asks for one packet; returns the query's id."""

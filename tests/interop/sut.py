@@ -12,18 +12,20 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from tests.interop.experiment import REFERENCE
 from tests.interop.raw import RawPeer
 from tests.interop.reference import Entry, ReferenceProcess, sha256_hex
+from tests.interop.waiting import eventually
 
 START_S: Final = 60.0
+HEAR_S: Final = 0.2
 STOP_S: Final = 20.0
-
-REFERENCE: Final = os.environ.get("SRPNODE_SUT") == "reference"
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,18 @@ def free_port(address: str) -> int:
         return port
 
 
-def wait_answering(entries: Iterable[Entry], address: str) -> None:
-    """Returns when a peer answers pings at every entry's endpoint."""
+def answers_or_ended(peer: RawPeer, entry: Entry, ended: Callable[[], bool]) -> bool:
+    return ended() or peer.hear(entry, HEAR_S)
+
+
+def wait_answering(entries: Iterable[Entry], address: str, ended: Callable[[], bool]) -> None:
+    """Returns when a peer answers pings at every entry's endpoint; AssertionError after START_S, or when it ended."""
     peer = RawPeer(address, answers=False)
     try:
         for entry in entries:
-            peer.hear(entry, START_S)
+            eventually(partial(answers_or_ended, peer, entry, ended), f"an answer at {entry.endpoint}", START_S)
+            if ended():
+                raise AssertionError("the process ended")
     finally:
         peer.close()
 
@@ -133,7 +141,7 @@ class SrpNode:
     def _start(self) -> None:
         self._write_config()
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 [executable(), "run", "-c", str(self._config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         # The identities are made at the first start: until then there may be nothing to tell of them.
@@ -142,7 +150,7 @@ class SrpNode:
             for name, address, (port, probe_port) in zip("ab", self._addresses, self._ports, strict=True)
         ]
         try:
-            wait_answering(probes, self._pinger)
+            wait_answering(probes, self._pinger, ended=lambda: process.poll() is not None)
         except AssertionError as error:
             raise AssertionError(f"{error}{self._tail()}") from None
         self.entries = [
@@ -237,7 +245,7 @@ class ReferenceIntroducers:
                 nodes=[other.wire() for other in (*self.entries, *self._peers) if other is not entry],
                 keepAlive=None if keep_alive is None else int(keep_alive * 1000),
             )
-        wait_answering(self.entries, self._pinger)
+        wait_answering(self.entries, self._pinger, ended=lambda: False)
 
     def drops(self) -> dict[str, int]:
         assert self._process is not None

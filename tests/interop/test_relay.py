@@ -15,9 +15,10 @@ import pytest
 from tests.interop import datagram
 from tests.interop.conftest import NewRaw, StartNode
 from tests.interop.datagram import Packet
+from tests.interop.experiment import REFERENCE
 from tests.interop.raw import Arrival, RawPeer
 from tests.interop.reference import Entry
-from tests.interop.sut import REFERENCE, Introducer
+from tests.interop.sut import Introducer
 from tests.interop.waiting import eventually, settled
 
 CLUSTER = os.urandom(32)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.interop import datagram
 from tests.interop.conftest import Clients, NewRaw, StartNode
+from tests.interop.experiment import REFERENCE
 from tests.interop.reference import Client
 from tests.interop.sut import free_port
 from tests.interop.waiting import eventually
@@ -83,6 +85,10 @@ def test_a_restarted_client_is_served_again(start_node: StartNode, clients: Clie
         node, address=address, port=port, peer_id=a.peer_id, resume=a.name, keep_alive_ms=CLIENT_KEEP_ALIVE_MS
     )
     again.ready()
+    if not REFERENCE:  # the node knows better
+        ours = {entry.endpoint for entry in node.entries}
+        pings = [e["message"] for e in again.log(datagram.PING) if e["from"] in ours]
+        assert all(ping.get("isReflection") for ping in pings), pings
     again.join(SUBCLUSTER)
     again.listen(SUBCLUSTER, EVENT)
     again.wait_join(b)

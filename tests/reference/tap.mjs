@@ -4,9 +4,58 @@ import { makeDgram, Packet } from './load.mjs'
 
 const LOG_LIMIT = 50_000 // datagrams remembered for each peer
 
-// true when a JSON message holds a null anywhere: the reference's own table refuses null only where it looks
-const holdsNull = value =>
-  value === null || (typeof value === 'object' && Object.values(value).some(holdsNull))
+const isId = v => typeof v === 'string' && /^[0-9a-f]{64}$/.test(v)
+const isHash = v => typeof v === 'string' && /^[0-9a-f]{40}$/.test(v)
+const isPort = v => Number.isInteger(v) && v > 0 && v < 65536
+const isNat = v => Number.isInteger(v) && v <= 31 && (v & 5) === 5
+const isAddress = v => typeof v === 'string' && /^\d{1,3}(\.\d{1,3}){3}$/.test(v)
+const isCount = v => Number.isFinite(v) && v >= 0
+const isTrueOrFalse = v => typeof v === 'boolean'
+const isPingId = v => typeof v === 'string' && /^[0-9a-fA-F]{12,13}$/.test(v)
+
+// Every key that a message may have, checked whether or not another is there: the reference stops at the first absent one.
+const KEYS = {
+  requesterPeerId: isId,
+  responderPeerId: isId,
+  cacheSummaryHash: isHash,
+  probeExternalPort: isPort,
+  port: isPort,
+  address: isAddress,
+  reflectionId: isPingId,
+  pingId: isPingId,
+  natType: isNat,
+  uptime: isCount,
+  cacheSize: isCount,
+  timestamp: isCount,
+  isConnection: isTrueOrFalse,
+  isReflection: isTrueOrFalse,
+  isProbe: isTrueOrFalse,
+  isDebug: isTrueOrFalse,
+  isRendezvous: isTrueOrFalse,
+  rejected: isTrueOrFalse,
+  key: v => typeof v === 'string',
+  rendezvousAddress: isAddress,
+  rendezvousPort: isPort,
+  rendezvousType: isNat,
+  rendezvousPeerId: isId,
+  rendezvousDeadline: isCount,
+  rendezvousRequesterPeerId: isId
+}
+const REQUIRED = {
+  1: ['requesterPeerId'],
+  2: ['requesterPeerId', 'responderPeerId', 'cacheSummaryHash', 'uptime', 'cacheSize'],
+  3: ['requesterPeerId', 'responderPeerId', 'natType', 'address', 'port'],
+  4: ['requesterPeerId', 'natType', 'address', 'port']
+}
+
+// What is wrong with a ping, pong, intro or join of a node, by a stricter table than the reference's; null: nothing.
+function fault ({ type, message }) {
+  if (!(type in REQUIRED)) return null
+  if (type === 2 && !message.isConnection && !('port' in message && 'address' in message)) return 'pong without the endpoint'
+  for (const key of REQUIRED[type]) if (!(key in message)) return `no ${key}`
+  for (const [key, value] of Object.entries(message)) if (!KEYS[key]?.(value)) return `${key}: ${JSON.stringify(value)}`
+  return null
+}
 
 // Options: those of makeDgram, and
 //   nodes     "address:port" of the peers under test: what comes from them is held to a stricter standard
@@ -32,9 +81,8 @@ export function makeTap (options) {
       return
     }
     const json = !ArrayBuffer.isView(packet.message)
-    if (json && nodes.has(source) && packet.type !== 8 && holdsNull(packet.message)) {
-      onReport(`null in a message from ${source}: ${JSON.stringify(packet.message)}`)
-    }
+    const wrong = nodes.has(source) && fault(packet)
+    if (wrong) onReport(`type ${packet.type} from ${source}: ${wrong} in ${JSON.stringify(packet.message)}`)
     log.push({
       socket: kind,
       from: source,
