@@ -17,11 +17,15 @@ CODEC = ["wire", "json", "message", "digest"]
 
 # module -> C files of cext/ that it links
 MODULES: dict[str, list[str]] = {
+    "srpnode.core.codec": CODEC,
     "srpnode.core.choose": ["peers", "digest"],
     "srpnode.core.reach": [*CODEC, "peers"],
     "srpnode.core.sync": [*CODEC, "peers", "store"],
     "srpnode.core.meet": [*CODEC, "peers"],
     "srpnode.core.gossip": [*CODEC, "peers", "store"],
+    "srpnode.core.nat": [*CODEC, "peers"],
+    "srpnode.core.punch": [*CODEC, "peers"],
+    "srpnode.core.app": [*CODEC, "peers", "store"],
     "srpnode.core.node": [*CODEC, "peers", "store"],
 }
 
