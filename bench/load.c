@@ -14,12 +14,14 @@
  *
  *   --srp               the target is a node: first make every endpoint a known peer of it, as a client would (connection ping with
  *                       natType 31, answers to its pings), and answer its pings all along. Without: a bare program.
+ *   --known             with --srp: an earlier run made the endpoints known, do not repeat it
  *   --endpoints N       1000: from --base (127.1.0.1) upwards, on each of --sockets N (1) ports from --port (20000)
  *   --cluster-size N    20 endpoints share a cluster
  *   --window N          closed loop: N unanswered at most (1024); --fanout N: answers that one datagram has (1)
  *   --rate N            open loop: N datagrams a second; --flood: as fast as it goes
- *   --seconds S --warm-seconds S --warm-count N     measured time, and what runs before it
- *   --count N           sends exactly N instead, and waits for the answers
+ *   --fill N            first publishes N unique packets, to fill a cache
+ *   --seconds S --warm-seconds S     measured time, and what runs before it
+ *   --count N           sends exactly N instead, without a warm-up, and waits for the answers
  *   --train N           datagrams in a train (stream)
  *   --server-pid PID    its CPU time is read where the measured time begins and ends
  *
@@ -64,6 +66,7 @@ typedef struct target {
 typedef struct endpoint {
     char peer_id[64]; /* hex */
     int64_t asked_ns; /* last connection ping */
+    unsigned asked;   /* how many */
     bool proven, known;
 } endpoint;
 
@@ -89,15 +92,15 @@ typedef struct sent_at {
 
 typedef struct snapshot { /* taken where the measured time begins and ends */
     int64_t at_ns, server_cpu_ns, own_cpu_ns;
-    uint64_t sent, sent_bytes, answers, answer_bytes, own_drops, server_overruns, type[TYPES];
+    uint64_t sent, sent_bytes, answers, answer_bytes, own_drops, server_overruns, pongs_given, type[TYPES];
 } snapshot;
 
 typedef struct load {
     enum workload workload;
-    bool srp, flood;
-    unsigned sockets, addresses, cluster_size, window, train, fanout;
-    double seconds, warm_seconds, rate;
-    uint64_t count, warm_count;
+    bool srp, known, flood;
+    unsigned sockets, addresses, cluster_size, window, train;
+    double seconds, warm_seconds, rate, fanout;
+    uint64_t count, fill;
     uint32_t base;
     uint16_t port;
     pid_t server;
@@ -234,6 +237,7 @@ static void send_connection_ping(load *l, unsigned index)
     frame f = { .type = PING, .cluster = { cluster, ID_BYTES }, .message = { message, (size_t)n } };
     send_one(l, index, &endpoint_target(l, index)->at, datagram, frame_write(&f, datagram));
     e->asked_ns = now_ns();
+    e->asked++;
 }
 
 /* As any peer answers a ping: this proves the endpoint, and keeps it alive later. */
@@ -315,7 +319,8 @@ static size_t stun_template(uint8_t *out)
 
 static void build_templates(load *l)
 {
-    l->out.data = calloc(BATCH, SLOT_BYTES);
+    if (!l->out.data)
+        l->out.data = calloc(BATCH, SLOT_BYTES);
     if (!l->out.data)
         fail("memory");
     for (unsigned slot = 0; slot < BATCH; slot++) {
@@ -544,11 +549,17 @@ static unsigned receive(load *l, unsigned batches)
     return total;
 }
 
+/* 100 ms, doubled with each try up to 1.6 s: a slow node must not drown in repetitions. */
+static int64_t retry_after_ns(const endpoint *e)
+{
+    return PREPARE_RETRY_NS << (e->asked > 5 ? 4 : e->asked - 1);
+}
+
 /* Every endpoint becomes a known peer: connection ping, answer to the proof ping, connection ping again when the first was lost
  * before the proof. At most `window` wait at a time, so that a slow node is not starved. Returns the seconds it took. */
 static double prepare(load *l)
 {
-    int64_t start = now_ns(), deadline = start + (int64_t)(20 + l->endpoint_count / 300) * SECOND;
+    int64_t start = now_ns(), deadline = start + (int64_t)(30 + l->endpoint_count / 100) * SECOND;
     unsigned window = l->window < 64 ? l->window : 64, first = 0, next = 0;
     while (l->known_count < l->endpoint_count) {
         int64_t now = now_ns();
@@ -559,7 +570,7 @@ static double prepare(load *l)
         while (first < next && l->endpoints[first].known)
             first++;
         for (unsigned i = first; i < next; i++)
-            if (!l->endpoints[i].known && now - l->endpoints[i].asked_ns > PREPARE_RETRY_NS)
+            if (!l->endpoints[i].known && now - l->endpoints[i].asked_ns > retry_after_ns(&l->endpoints[i]))
                 send_connection_ping(l, i);
         for (; next < l->endpoint_count && next - l->known_count < window; next++)
             send_connection_ping(l, next);
@@ -580,14 +591,15 @@ static snapshot take_snapshot(const load *l)
 {
     snapshot s = { .at_ns = now_ns(), .server_cpu_ns = cpu_ns_of(l->server), .own_cpu_ns = cpu_ns_of(getpid()),
                    .sent = l->sent, .sent_bytes = l->sent_bytes, .answers = l->answers, .answer_bytes = l->answer_bytes,
-                   .own_drops = own_drops(l), .server_overruns = buffer_overruns() };
+                   .own_drops = own_drops(l), .server_overruns = buffer_overruns(),
+                   .pongs_given = l->pongs_given };
     memcpy(s.type, l->type, sizeof s.type);
     return s;
 }
 
 typedef struct pace {
     int64_t start_ns, progress_ns;
-    uint64_t start_sent, answers, drops;
+    uint64_t start_sent, start_answers, answers;
 } pace;
 
 /* How many slots may go now. */
@@ -602,16 +614,13 @@ static unsigned allowed(load *l, pace *p, int64_t now)
         if (l->timing && lag > l->lag_ns)
             l->lag_ns = lag;
     } else if (!l->flood) {
-        uint64_t done = (l->answers + p->drops) / l->fanout + l->forgiven;
-        uint64_t open = l->sent > done ? l->sent - done : 0;
+        uint64_t done = (uint64_t)((double)(l->answers - p->start_answers) / l->fanout) + l->forgiven;
+        uint64_t out = l->sent - p->start_sent, open = out > done ? out - done : 0;
         if (l->answers != p->answers) {
             p->answers = l->answers;
             p->progress_ns = now;
         } else if (open && now - p->progress_ns > 100 * MILLISECOND) { /* the rest is lost: go on */
-            p->drops = own_drops(l);
-            done = (l->answers + p->drops) / l->fanout + l->forgiven;
-            if (l->sent > done)
-                l->forgiven += l->sent - done;
+            l->forgiven += open;
             p->progress_ns = now;
         }
         room = open >= l->window ? 0 : (l->window - open + l->train - 1) / l->train;
@@ -624,11 +633,11 @@ static void run(load *l, snapshot *begin, snapshot *end)
     int64_t now = now_ns();
     int64_t warm_until = now + (int64_t)(l->warm_seconds * 1e9), limit = now + (int64_t)((l->seconds + l->warm_seconds + 60) * 1e9);
     int64_t until = INT64_MAX;
-    pace p = { .start_ns = now, .progress_ns = now };
+    pace p = { .start_ns = now, .progress_ns = now, .start_sent = l->sent, .start_answers = l->answers };
     bool begun = false;
     for (uint64_t turn = 0;; turn++) {
         now = now_ns();
-        if (!begun && now >= warm_until && l->sent >= l->warm_count) {
+        if (!begun && now >= warm_until) {
             *begin = take_snapshot(l);
             begun = l->timing = true;
             until = l->count ? INT64_MAX : now + (int64_t)(l->seconds * 1e9);
@@ -657,6 +666,29 @@ static void run(load *l, snapshot *begin, snapshot *end)
     l->timing = false;
 }
 
+/* Publishes --fill packets, in a closed loop at the window's pace. */
+static void fill(load *l)
+{
+    enum workload wanted = l->workload;
+    unsigned train = l->train;
+    uint64_t count = l->count;
+    double warm = l->warm_seconds;
+    snapshot ignored;
+    l->workload = W_PUBLISH;
+    l->train = 1;
+    l->count = l->fill;
+    l->warm_seconds = 0;
+    build_templates(l);
+    run(l, &ignored, &ignored);
+    l->workload = wanted;
+    l->train = train;
+    l->count = count;
+    l->warm_seconds = warm;
+    l->timed = l->forgiven = 0;
+    l->lag_ns = 0;
+    memset(l->histogram, 0, sizeof l->histogram);
+}
+
 static void report(const load *l, const snapshot *a, const snapshot *b, double prepare_s)
 {
     double seconds = (double)(b->at_ns - a->at_ns) / 1e9;
@@ -671,7 +703,7 @@ static void report(const load *l, const snapshot *a, const snapshot *b, double p
            (unsigned long long)drops, (unsigned long long)(overruns > drops ? overruns - drops : 0),
            (unsigned long long)l->forgiven, (double)(b->server_cpu_ns - a->server_cpu_ns) / 1e9,
            (double)(b->own_cpu_ns - a->own_cpu_ns) / 1e9, (unsigned long long)l->timed, quantile_us(l, 0.5),
-           quantile_us(l, 0.99), quantile_us(l, 0.999), (double)l->lag_ns / 1e3, (unsigned long long)l->pongs_given,
+           quantile_us(l, 0.99), quantile_us(l, 0.999), (double)l->lag_ns / 1e3, (unsigned long long)(b->pongs_given - a->pongs_given),
            (unsigned long long)l->other);
     for (unsigned type = 0; type < TYPES; type++)
         printf("%s%llu", type ? "," : "", (unsigned long long)(b->type[type] - a->type[type]));
@@ -718,6 +750,10 @@ static void parse(load *l, int argc, char **argv)
             l->srp = true;
             continue;
         }
+        if (!strcmp(name, "--known")) {
+            l->known = true;
+            continue;
+        }
         if (!strcmp(name, "--flood")) {
             l->flood = true;
             continue;
@@ -738,15 +774,15 @@ static void parse(load *l, int argc, char **argv)
         else if (!strcmp(name, "--window"))
             l->window = (unsigned)option_number(name, value, 1, 100000);
         else if (!strcmp(name, "--fanout"))
-            l->fanout = (unsigned)option_number(name, value, 1, 64);
+            l->fanout = atof(value);
         else if (!strcmp(name, "--train"))
             l->train = (unsigned)option_number(name, value, 1, TRAIN_MAX);
         else if (!strcmp(name, "--rate"))
             l->rate = (double)option_number(name, value, 1, 10000000);
         else if (!strcmp(name, "--count"))
             l->count = (uint64_t)option_number(name, value, 1, 100000000);
-        else if (!strcmp(name, "--warm-count"))
-            l->warm_count = (uint64_t)option_number(name, value, 0, 100000000);
+        else if (!strcmp(name, "--fill"))
+            l->fill = (uint64_t)option_number(name, value, 0, 100000000);
         else if (!strcmp(name, "--server-pid"))
             l->server = (pid_t)option_number(name, value, 1, 1 << 30);
         else if (!strcmp(name, "--seconds"))
@@ -756,10 +792,13 @@ static void parse(load *l, int argc, char **argv)
         else
             fail("unknown option");
     }
-    if (!l->target_count || !(l->seconds > 0 && l->seconds <= 600) || !(l->warm_seconds >= 0 && l->warm_seconds <= 600))
+    if (!l->target_count || !(l->seconds > 0 && l->seconds <= 600) || !(l->warm_seconds >= 0 && l->warm_seconds <= 600) ||
+        !(l->fanout > 0 && l->fanout <= 64))
         fail("--to and sensible times are needed");
     if (l->workload != W_STREAM)
         l->train = 1;
+    if (l->count)
+        l->warm_seconds = 0;
     if (l->endpoint_count % l->sockets)
         fail("--endpoints must be a multiple of --sockets");
     l->addresses = l->endpoint_count / l->sockets;
@@ -772,7 +811,7 @@ int main(int argc, char **argv)
     static snapshot begin, end;
     double prepare_s = 0;
     parse(&l, argc, argv);
-    alarm((unsigned)(l.seconds + l.warm_seconds) + 120 + l.endpoint_count / 300); /* whatever happens, it ends */
+    alarm((unsigned)(l.seconds + l.warm_seconds) + 180 + l.endpoint_count / 100); /* whatever happens, it ends */
     l.first_number = ((uint64_t)wall_ms() & 0xffffff) << 28;
     l.endpoints = calloc(l.endpoint_count, sizeof *l.endpoints);
     if (!l.endpoints)
@@ -783,9 +822,11 @@ int main(int argc, char **argv)
         hex_of(id, sizeof id, l.endpoints[i].peer_id);
     }
     open_sockets(&l);
-    build_templates(&l);
-    if (l.srp)
+    if (l.srp && !l.known)
         prepare_s = prepare(&l);
+    if (l.fill)
+        fill(&l);
+    build_templates(&l);
     run(&l, &begin, &end);
     report(&l, &begin, &end, prepare_s);
     return 0;
