@@ -41,8 +41,7 @@
     X(sync_work)          /* the summary work of this second is used up */ \
     X(sync_jobs)          /* too many peers are being brought up to date */ \
     X(queue_full)         /* the output queue of this batch is full */ \
-    X(bandwidth)          /* the outgoing bandwidth limit */ \
-    X(cache_refused)      /* larger than the whole cache */
+    X(bandwidth)          /* the outgoing bandwidth limit */
 
 #define SRP_COUNT_LIST(X) \
     X(in_datagrams) X(in_bytes) X(out_datagrams) X(out_bytes) \

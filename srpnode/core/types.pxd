@@ -195,6 +195,7 @@ cdef extern from "peers.h" nogil:
         int64_t last_sync_us
         int64_t due_us
         uint32_t due_next
+        uint32_t live_at
         uint32_t members
         uint32_t distance_ms
         uint32_t uptime_s
@@ -331,7 +332,6 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_sync_jobs
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
-        SRP_DROP_cache_refused
         SRP_COUNT_in_datagrams
         SRP_COUNT_in_bytes
         SRP_COUNT_out_datagrams
