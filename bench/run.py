@@ -18,8 +18,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from bench import instructions, programs
+from bench import footprint, instructions, programs
 from bench.measure import Sample, run_load, strip
 from bench.report import Result, machine, table
 from bench.rows import ROWS, Contestant, Row
@@ -189,7 +190,7 @@ def loopback_up() -> None:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [row.name for row in ROWS]
+    names = [*(row.name for row in ROWS), footprint.NAME]
     p.add_argument("--workload", nargs="+", choices=names, metavar="NAME", help="only these: " + ", ".join(names))
     p.add_argument("--program", nargs="+", metavar="LABEL", help="only these programs, for example bare srpnode")
     p.add_argument("--all", action="store_true", help="also the long workloads (peers, cache)")
@@ -231,15 +232,29 @@ def main() -> int:
     count = sum(len(row.contestants(paths["bare"])) * (arguments.repetitions + row.latency) for row in rows)
     bench = Bench(arguments, paths, Progress(count))
     results = []
+    failed = False
     try:
         for row in rows:
             results.append(bench.measure(row))
     except KeyboardInterrupt:
         print("interrupted: what there is", file=sys.stderr)
+    start_and_memory: dict[str, list[float]] | None = None
+    if arguments.all or footprint.NAME in (arguments.workload or ()):
+        bench.progress.step(footprint.NAME)
+        try:
+            start_and_memory = footprint.measure(
+                paths["load"], FIRST_PORT, bench.server_core, min(arguments.repetitions, 5)
+            )
+        except (RuntimeError, OSError) as error:
+            failed = True
+            print(f"footprint: {error}", file=sys.stderr)
     bench.progress.end()
     facts = machine()
     if arguments.json:
-        text = json.dumps({"machine": facts, "rows": [r.as_dict() for r in results]}, indent=1)
+        everything: dict[str, Any] = {"machine": facts, "rows": [r.as_dict() for r in results]}
+        if start_and_memory:
+            everything[footprint.NAME] = footprint.as_dict(start_and_memory)
+        text = json.dumps(everything, indent=1)
         if str(arguments.json) == "-":
             print(text)
         else:
@@ -247,13 +262,14 @@ def main() -> int:
     if str(arguments.json) != "-":
         pinned = f"server on core {bench.server_core}, load on core {bench.load_core}"
         runs = f"medians of {arguments.repetitions} runs of {arguments.seconds:g} s, {pinned}"
-        print(
-            f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, {facts['date']}, {facts['commit']}"
-        )
+        print(f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, {facts['date']}, {facts['commit']}")
         print(runs)
         print(f"srpnode's configuration: {', '.join(facts['raised'])}; all else as shipped\n")
-        print(table(results))
-    return 1 if any(result.errors for result in results) or len(results) < len(rows) else 0
+        if results:
+            print(table(results))
+        if start_and_memory:
+            print("\n" + footprint.text(start_and_memory))
+    return 1 if failed or any(result.errors for result in results) or len(results) < len(rows) else 0
 
 
 if __name__ == "__main__":

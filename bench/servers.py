@@ -48,11 +48,19 @@ class Spec:
 class Server:
     """A running `Spec`; `ports` are the bound ones, `pid` is the process whose CPU time counts."""
 
-    def __init__(self, spec: Spec, first_port: int, core: int | None, wrapper: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        first_port: int,
+        core: int | None,
+        wrapper: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.spec = spec
         self.ports = [first_port + i for i in range(spec.ports)]
         self.core = core
         self.wrapper = list(wrapper)
+        self.env = {**os.environ, **(env or {})}
         self.start_s = 0.0
         self.log = ""
 
@@ -64,7 +72,12 @@ class Server:
         begin = time.monotonic()
         with (self.directory / "log").open("w") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=self.directory
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self.directory,
+                env=self.env,
             )
         try:
             while not all(bound(port) for port in self.ports):
@@ -87,6 +100,10 @@ class Server:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def cpu_s(self) -> float:
+        """CPU time spent so far by all its threads, in seconds, to the nanosecond (clock_getcpuclockid's formula)."""
+        return time.clock_gettime(~self.pid << 3 | 2)
 
     def check(self) -> None:
         """Raises RuntimeError with its last words when it is no longer running."""
