@@ -13,6 +13,7 @@ TRAIN = 32
 ROOM_BYTES = 4_000_000_000  # more than any run publishes
 FILL_16_MB = 16_000  # full packets: more than 16 MB hold
 FILL_1_GB = 900_000
+INTRODUCTIONS = 32  # datagrams that a join leads to: 16 members of its cluster by default, both sides of each
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,15 @@ def _stream(program: Path) -> list[Contestant]:
 
 def _join(program: Path) -> list[Contestant]:
     return [
-        Contestant("bare", _fan(program, 6), "join", 6, follow=lambda n, size: _fan(program, n, out_bytes=size)),
-        Contestant("srpnode", servers.node(), "join", 6),
+        Contestant(
+            "bare",
+            _fan(program, INTRODUCTIONS),
+            "join",
+            INTRODUCTIONS,
+            window=128,
+            follow=lambda n, size: _fan(program, n, out_bytes=size),
+        ),
+        Contestant("srpnode", servers.node(), "join", INTRODUCTIONS, window=128),
         Contestant("reference", servers.reference(), "join", 8, window=8),
     ]
 

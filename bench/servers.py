@@ -27,7 +27,6 @@ UNLIMITED = (
     "control_per_minute",
     "address_per_minute",
     "prefix_per_minute",
-    "introductions",
     "introductions_per_minute",
     "unproven_per_second",
     "peers_per_address",
