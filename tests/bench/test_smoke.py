@@ -1,44 +1,18 @@
 """The bench programs build, run and report figures that add up. Nothing here depends on how fast the machine is."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench import programs, servers
-from bench.measure import Sample, figure, paired, run_load
+from bench import servers
+from bench.measure import figure, paired
 from bench.rows import ROWS
-from bench.servers import Server, Spec
+from tests.bench.sending import COUNT, ENDPOINTS, free_port, send
 
-COUNT = 2000
-ENDPOINTS = 1000
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def built() -> dict[str, Path]:
-    return programs.build()
-
-
-def free_port() -> int:
-    """A UDP port that nobody has on any address."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.bind(("0.0.0.0", 0))
-        return int(s.getsockname()[1])
-
-
-def send(
-    built: dict[str, Path], spec: Spec, workload: str, *options: str, port: int | None = None
-) -> tuple[Sample, str]:
-    """Sends COUNT datagrams to a server of this kind; what came of it, and what the server printed."""
-    with Server(spec, free_port(), None) as server:
-        fixed = ["--port", str(port or free_port()), "--endpoints", str(ENDPOINTS), "--count", str(COUNT)]
-        fixed += ["--window", "64"]
-        sample = run_load(built["load"], None, server, workload, [*fixed, *options], fanout=1, silent=False)
-    return sample, server.log
 
 
 def test_every_datagram_is_echoed_and_timed(built: dict[str, Path]) -> None:
