@@ -1,4 +1,4 @@
-"""The load drives a real node: every endpoint becomes a known peer, and each workload is answered as its row assumes."""
+"""The load drives a real node: its endpoints become known peers, each workload is answered as its row assumes."""
 
 from pathlib import Path
 
