@@ -74,7 +74,14 @@ class Result:
     def delays(self, label: str) -> list[float]:
         return [s.p99_us for s in self.half.get(label, [])]
 
+    def disturbed(self, label: str) -> bool:
+        """Whether others had so much of the load's core that rates mean little, and only CPU time can be compared."""
+        load = figure([s.load_busy for s in self.capacity.get(label, [])])
+        return load is not None and load.median < QUIET
+
     def compare(self, bar: Bar) -> Figure | None:
+        if bar.figure == "speed" and bar.against != "reference" and self.disturbed(bar.who):
+            return paired(self.costs(bar.against), self.costs(bar.who))
         if bar.figure == "speed":
             return paired(self.speeds(bar.who), self.speeds(bar.against))
         if bar.figure == "cpu":
@@ -87,10 +94,11 @@ class Result:
             ratio = self.compare(bar)
             if ratio is None:
                 continue
+            by_cpu = bar.figure == "speed" and bar.against != "reference" and self.disturbed(bar.who)
             met = ratio.median >= bar.at_least if bar.at_least is not None else ratio.median <= (bar.at_most or 0)
             found.append(
                 {
-                    "bar": f"{bar.who}: {bar.text()}",
+                    "bar": f"{bar.who}: {bar.text()}" + (" (disturbed: by CPU time)" if by_cpu else ""),
                     "ratio": ratio.median,
                     "low": ratio.low,
                     "high": ratio.high,

@@ -30,6 +30,6 @@ def test_node_answers_as_the_rows_assume(
     assert sample.raw["sent"] == COUNT
     answers = sample.raw["answers"] + sample.raw["own_drops"]
     if workload == "duplicate":
-        assert sample.raw["types"][5] == 3 * 64  # 64 different packets, each relayed once
+        assert sample.raw["types"][5] == 3 * 32  # 32 different packets, each relayed once
     else:
         assert answers == pytest.approx(fanout * COUNT, rel=0.01)
