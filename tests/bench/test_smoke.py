@@ -78,9 +78,18 @@ def test_rows_have_unique_names_and_bars_name_their_programs(built: dict[str, Pa
 
 def test_a_quick_run_prints_json(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "bench.run", "--repetitions", "2", "--seconds", "0.1", "--json", str(out)]
+    command = [
+        sys.executable,
+        str(ROOT / "bench" / "run.py"),
+        "--repetitions",
+        "2",
+        "--seconds",
+        "0.1",
+        "--json",
+        str(out),
+    ]
     command += ["--workload", "ping", "garbage", "--program", "bare"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "| ping " in done.stdout
     rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
