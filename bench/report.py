@@ -19,7 +19,7 @@ HEAD = (
     "datagrams/s",
     "± %",
     "CPU µs each",
-    "of bare",
+    "of first",
     "95 %",
     "by CPU time",
     "of reference",

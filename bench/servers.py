@@ -153,7 +153,7 @@ def node(
     identities: int = 1,
     cache_bytes: int | None = None,
     peers: int | None = None,
-    address: str = ADDRESS,
+    address: str = "0.0.0.0",
 ) -> Spec:
     """A node with rate limits off, and cache or peer table raised where a row needs it: by configuration only."""
 
