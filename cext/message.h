@@ -31,14 +31,21 @@ typedef struct srp_message {
     uint16_t port, rendezvous_port, probe_external_port;
     uint8_t nat_type, rendezvous_type;      /* valid ones only: 31 15 7 5 13 29 … bits 0 and 2 set, at most 31 */
     double uptime, cache_size, timestamp, rendezvous_deadline; /* ms, packets, ms, ms */
+    const char *key;  /* join: the JSON text inside its quotes, in the datagram read; ASCII, at most SRP_KEY_BYTES_MAX */
+    uint32_t key_len; /* bytes; nobody reads the key, it is kept so that a rewritten join loses nothing */
 } srp_message;
 
+#define SRP_KEY_BYTES_MAX 128
+
 /* Reads the message of a frame by its type. The verdict is the reference's (same datagrams accepted and refused, but
- * for the documented differences); `has` is stricter. Types without a JSON message: SRP_OK and has == 0. */
+ * for the documented differences); `has` is stricter. Types without a JSON message: SRP_OK and has == 0. A query whose
+ * message cannot be read: SRP_OK and has == 0, since answers carry other packets' messages. What `has` does not name is zero. */
 enum srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, srp_message *message);
 
 /* Writes compact ASCII JSON with the keys in `has`, in the schema's order of the given type. A boolean is written by its
- * value. Returns bytes, 0 when cap is too small (nothing useful written then). No NUL. */
+ * value. Numbers that are not integers get up to six decimals; beyond +-(2^53 - 1) they are written as that.
+ * Returns bytes, 0 when cap is too small (nothing useful written then; SRP_MESSAGE_MAX suffices for every type). No NUL.
+ * With cap >= SRP_MESSAGE_MAX it writes in place and may leave garbage between the end of the text and cap. */
 uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, uint32_t cap);
 
 static inline int srp_nat_valid(unsigned nat) { return nat <= 31 && (nat & 5) == 5; }

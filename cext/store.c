@@ -1,0 +1,521 @@
+#define OPENSSL_API_COMPAT 0x10101000L
+#include "store.h"
+#include <openssl/sha.h>
+
+enum { DIRTY = 0, EMPTY = 1, FULL = 2 };
+
+_Static_assert(sizeof(SHA_CTX) <= sizeof(((srp_store *)0)->refresh_sha), "room for the hash state");
+
+/* --- memory -------------------------------------------------------------------------------------------------------- */
+
+static size_t align64(size_t n) { return (n + 63u) & ~(size_t)63u; }
+static uint32_t blocks_for(uint64_t max_bytes) { return (uint32_t)(max_bytes / SRP_BLOCK) + 1u; }
+static uint32_t entries_for(uint64_t max_bytes) { return (uint32_t)(max_bytes / 256u) + 1u; }
+
+static unsigned bits_for(uint64_t max_bytes) /* about two entries a chain at most, in whole digits of four bits */
+{
+    unsigned bits = 4;
+    while (bits < 24 && (1u << bits) < entries_for(max_bytes) / 4u)
+        bits += 4;
+    return bits;
+}
+
+static unsigned levels_for(unsigned bits)
+{
+    unsigned levels = bits / 4u;
+    return levels > SRP_SUMMARY_LEVELS ? SRP_SUMMARY_LEVELS : levels;
+}
+
+static uint32_t wheel_for(uint64_t max_bytes) { return max_bytes < 1000000u ? 64u : SRP_WHEEL; }
+
+size_t srp_store_bytes(uint64_t max_bytes)
+{
+    unsigned bits = bits_for(max_bytes);
+    size_t bytes = align64(sizeof(srp_entry) * entries_for(max_bytes)) + align64((size_t)SRP_BLOCK * blocks_for(max_bytes)) +
+                   align64(4u * (size_t)blocks_for(max_bytes)) + align64(sizeof(uint32_t) << bits) +
+                   align64(4u * (size_t)wheel_for(max_bytes));
+    for (unsigned level = 0; level < levels_for(bits); level++)
+        bytes += align64(sizeof(srp_hash20) << (4u * (level + 1u)));
+    return bytes;
+}
+
+static void *take(char **at, size_t bytes)
+{
+    void *here = *at;
+    *at += align64(bytes);
+    return here;
+}
+
+void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us)
+{
+    char *at = memory;
+    memset(s, 0, sizeof *s);
+    s->clusters = clusters;
+    s->entries = entries_for(max_bytes);
+    s->blocks = blocks_for(max_bytes);
+    s->bits = bits_for(max_bytes);
+    s->levels = levels_for(s->bits);
+    s->wheel_size = wheel_for(max_bytes);
+    s->entry = take(&at, sizeof(srp_entry) * s->entries);
+    s->block = take(&at, (size_t)SRP_BLOCK * s->blocks);
+    s->block_next = take(&at, 4u * (size_t)s->blocks);
+    s->chain = take(&at, sizeof(uint32_t) << s->bits);
+    s->wheel = take(&at, 4u * (size_t)s->wheel_size);
+    for (unsigned level = 0; level < s->levels; level++)
+        s->level[level] = take(&at, sizeof(srp_hash20) << (4u * (level + 1u)));
+    memset(s->chain, 0xff, sizeof(uint32_t) << s->bits);
+    memset(s->wheel, 0xff, 4u * (size_t)s->wheel_size);
+    s->next_free = s->block_free = s->oldest = s->newest = SRP_NONE;
+    s->wheel_at_s = (uint32_t)(now_us / 1000000);
+    s->top_dirty = true;
+    while (!srp_store_refresh(s, 64))
+        ;
+}
+
+/* --- order by id --------------------------------------------------------------------------------------------------- */
+
+static uint32_t chain_of(const srp_store *s, const uint8_t id[32])
+{
+    uint32_t first = (uint32_t)id[0] << 24 | (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3];
+    return first >> (32u - s->bits);
+}
+
+static unsigned digit_of(const uint8_t *id, unsigned i) { return i % 2u ? id[i / 2u] & 15u : id[i / 2u] >> 4; }
+
+uint32_t srp_store_find(const srp_store *s, const uint8_t id[32])
+{
+    for (uint32_t e = s->chain[chain_of(s, id)]; e != SRP_NONE; e = s->entry[e].chain_next)
+        if (memcmp(s->entry[e].id, id, 32) == 0)
+            return e;
+    return SRP_NONE;
+}
+
+static void touch(srp_store *s, const uint8_t id[32])
+{
+    uint32_t at = 0;
+    for (unsigned level = 0; level < s->levels; level++) {
+        at = at << 4 | digit_of(id, level);
+        s->level[level][at].state = DIRTY;
+    }
+    s->top_dirty = true;
+    if (s->refreshing && digit_of(id, 0) == s->refresh_digit)
+        s->refresh_stale = true;
+}
+
+uint32_t srp_store_victim(const srp_store *s, const uint8_t id[32], uint32_t size, bool *chain_full)
+{
+    uint32_t length = 0, first = SRP_NONE;
+    *chain_full = false;
+    for (uint32_t e = s->chain[chain_of(s, id)]; e != SRP_NONE; e = s->entry[e].chain_next) {
+        length++;
+        if (first == SRP_NONE || (int32_t)(s->entry[e].serial - s->entry[first].serial) < 0)
+            first = e;
+    }
+    if (length >= SRP_CHAIN_MAX) {
+        *chain_full = true;
+        return first;
+    }
+    uint32_t wanted = (size + SRP_BLOCK - 1u) / SRP_BLOCK;
+    if (s->blocks - s->blocks_used >= wanted && s->count < s->entries)
+        return SRP_NONE;
+    /* The oldest few: of them, one whose cluster has no member here, then the one that has travelled farthest. */
+    uint32_t best = s->oldest;
+    int best_score = -1;
+    uint32_t e = s->oldest;
+    for (int i = 0; i < 4 && e != SRP_NONE; i++, e = s->entry[e].newer) {
+        const srp_entry *x = &s->entry[e];
+        int score = x->hops;
+        if (x->cluster == SRP_NONE || s->clusters->cluster[x->cluster].members == 0)
+            score += 256;
+        if (score > best_score) {
+            best_score = score;
+            best = e;
+        }
+    }
+    return best;
+}
+
+/* --- insertion and removal ----------------------------------------------------------------------------------------- */
+
+static void wheel_link(srp_store *s, uint32_t e)
+{
+    srp_entry *x = &s->entry[e];
+    /* never into the second that is being emptied */
+    uint32_t second = (int32_t)(x->expires_s - s->wheel_at_s) <= 0 ? s->wheel_at_s + 1u : x->expires_s;
+    uint32_t *head = &s->wheel[second % s->wheel_size];
+    x->wheel_prev = SRP_NONE;
+    x->wheel_next = *head;
+    if (*head != SRP_NONE)
+        s->entry[*head].wheel_prev = e;
+    *head = e;
+    x->expires_s = second;
+}
+
+static void wheel_unlink(srp_store *s, uint32_t e)
+{
+    srp_entry *x = &s->entry[e];
+    if (x->wheel_prev != SRP_NONE)
+        s->entry[x->wheel_prev].wheel_next = x->wheel_next;
+    else
+        s->wheel[x->expires_s % s->wheel_size] = x->wheel_next;
+    if (x->wheel_next != SRP_NONE)
+        s->entry[x->wheel_next].wheel_prev = x->wheel_prev;
+}
+
+uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *data, uint16_t size, uint32_t hops,
+                          uint32_t cluster, uint32_t expires_s)
+{
+    uint32_t e = s->next_free;
+    if (e == SRP_NONE)
+        e = s->count;
+    else
+        s->next_free = s->entry[e].chain_next;
+    s->count++;
+    srp_entry *x = &s->entry[e];
+    memcpy(x->id, id, 32);
+    x->size = size;
+    x->hops = hops > 255u ? 255u : (uint8_t)hops;
+    x->serial = s->serial++;
+    x->expires_s = expires_s;
+    s->bytes += size;
+
+    uint32_t *link = &x->block;
+    for (uint32_t done = 0; done < size; done += SRP_BLOCK) {
+        uint32_t b = s->block_free;
+        if (b == SRP_NONE)
+            b = s->blocks_used;
+        else
+            s->block_free = s->block_next[b];
+        s->blocks_used++;
+        memcpy(s->block + (size_t)b * SRP_BLOCK, data + done, size - done < SRP_BLOCK ? size - done : SRP_BLOCK);
+        *link = b;
+        link = &s->block_next[b];
+    }
+    *link = SRP_NONE;
+
+    uint32_t *chain = &s->chain[chain_of(s, id)];
+    while (*chain != SRP_NONE && memcmp(s->entry[*chain].id, id, 32) < 0)
+        chain = &s->entry[*chain].chain_next;
+    x->chain_next = *chain;
+    *chain = e;
+
+    x->older = s->newest;
+    x->newer = SRP_NONE;
+    if (s->newest != SRP_NONE)
+        s->entry[s->newest].newer = e;
+    else
+        s->oldest = e;
+    s->newest = e;
+
+    x->cluster = cluster;
+    x->cluster_older = x->cluster_newer = SRP_NONE;
+    if (cluster != SRP_NONE) {
+        srp_cluster *c = &s->clusters->cluster[cluster];
+        x->cluster_older = c->newest;
+        if (c->newest != SRP_NONE)
+            s->entry[c->newest].cluster_newer = e;
+        else
+            c->oldest = e;
+        c->newest = e;
+        c->packets++;
+    }
+    wheel_link(s, e);
+    touch(s, id);
+    return e;
+}
+
+void srp_store_remove(srp_store *s, uint32_t e)
+{
+    srp_entry *x = &s->entry[e];
+    uint32_t *chain = &s->chain[chain_of(s, x->id)];
+    while (*chain != e)
+        chain = &s->entry[*chain].chain_next;
+    *chain = x->chain_next;
+
+    if (x->older != SRP_NONE)
+        s->entry[x->older].newer = x->newer;
+    else
+        s->oldest = x->newer;
+    if (x->newer != SRP_NONE)
+        s->entry[x->newer].older = x->older;
+    else
+        s->newest = x->older;
+
+    if (x->cluster != SRP_NONE) {
+        srp_cluster *c = &s->clusters->cluster[x->cluster];
+        if (x->cluster_older != SRP_NONE)
+            s->entry[x->cluster_older].cluster_newer = x->cluster_newer;
+        else
+            c->oldest = x->cluster_newer;
+        if (x->cluster_newer != SRP_NONE)
+            s->entry[x->cluster_newer].cluster_older = x->cluster_older;
+        else
+            c->newest = x->cluster_older;
+        c->packets--;
+        srp_cluster_release(s->clusters, x->cluster);
+    }
+    wheel_unlink(s, e);
+    touch(s, x->id);
+
+    for (uint32_t b = x->block, next; b != SRP_NONE; b = next) {
+        next = s->block_next[b];
+        s->block_next[b] = s->block_free;
+        s->block_free = b;
+        s->blocks_used--;
+    }
+    s->bytes -= x->size;
+    x->chain_next = s->next_free;
+    s->next_free = e;
+    s->count--;
+}
+
+uint32_t srp_store_copy(const srp_store *s, uint32_t e, uint8_t *out)
+{
+    const srp_entry *x = &s->entry[e];
+    uint32_t b = x->block;
+    for (uint32_t done = 0; done < x->size; done += SRP_BLOCK, b = s->block_next[b])
+        memcpy(out + done, s->block + (size_t)b * SRP_BLOCK, x->size - done < SRP_BLOCK ? x->size - done : SRP_BLOCK);
+    return x->size;
+}
+
+uint32_t srp_store_expired(srp_store *s, uint32_t now_s, bool *more)
+{
+    *more = true;
+    for (int step = 0; step < 256; step++) {
+        for (uint32_t e = s->wheel[s->wheel_at_s % s->wheel_size]; e != SRP_NONE; e = s->entry[e].wheel_next)
+            if ((int32_t)(s->entry[e].expires_s - s->wheel_at_s) <= 0) /* else: a later turn of a small wheel */
+                return e;
+        if ((int32_t)(now_s - s->wheel_at_s) <= 0) {
+            *more = false;
+            return SRP_NONE;
+        }
+        s->wheel_at_s = s->count == 0 ? now_s : s->wheel_at_s + 1u;
+    }
+    return SRP_NONE;
+}
+
+/* --- ranges and summaries ------------------------------------------------------------------------------------------ */
+
+static bool starts_with(const uint8_t *id, const srp_prefix_digits *prefix)
+{
+    for (unsigned i = 0; i < prefix->len; i++)
+        if (digit_of(id, i) != prefix->digit[i])
+            return false;
+    return true;
+}
+
+/* The chains that hold the ids of a prefix: [*first, *end). */
+static void chains_of(const srp_store *s, const srp_prefix_digits *prefix, uint32_t *first, uint32_t *end)
+{
+    unsigned digits = s->bits / 4u;
+    uint32_t at = 0;
+    for (unsigned i = 0; i < prefix->len && i < digits; i++)
+        at = at << 4 | prefix->digit[i];
+    unsigned below = prefix->len < digits ? 4u * (digits - prefix->len) : 0u;
+    *first = at << below;
+    *end = (at + 1u) << below;
+}
+
+uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, const uint8_t id[32], bool after)
+{
+    uint32_t first, end;
+    chains_of(s, prefix, &first, &end);
+    uint32_t from = id ? chain_of(s, id) : first;
+    if (from < first)
+        from = first;
+    for (uint32_t c = from; c < end; c++)
+        for (uint32_t e = s->chain[c]; e != SRP_NONE; e = s->entry[e].chain_next) {
+            if (id) {
+                int order = memcmp(s->entry[e].id, id, 32);
+                if (order < 0 || (after && order == 0))
+                    continue;
+            }
+            if (starts_with(s->entry[e].id, prefix))
+                return e;
+        }
+    return SRP_NONE;
+}
+
+bool srp_store_any(const srp_store *s, const srp_prefix_digits *prefix) { return srp_store_from(s, prefix, NULL, false) != SRP_NONE; }
+
+static void hash_id(SHA_CTX *sha, const uint8_t id[32])
+{
+    char text[64];
+    srp_hex(id, 32, text);
+    SHA1_Update(sha, text, sizeof text);
+}
+
+/* One bucket: all ids below the prefix, sorted, as text. */
+static void bucket_hash(srp_store *s, const srp_prefix_digits *prefix, srp_hash20 *out, uint32_t *work)
+{
+    uint32_t first, end;
+    bool any = false;
+    SHA_CTX sha;
+    SHA1_Init(&sha);
+    chains_of(s, prefix, &first, &end);
+    for (uint32_t c = first; c < end; c++)
+        for (uint32_t e = s->chain[c]; e != SRP_NONE; e = s->entry[e].chain_next)
+            if (starts_with(s->entry[e].id, prefix)) {
+                hash_id(&sha, s->entry[e].id);
+                any = true;
+                ++*work;
+            }
+    *work += (end - first) / 16u;
+    SHA1_Final(out->at, &sha);
+    out->state = any ? FULL : EMPTY;
+}
+
+static void top_hash(uint32_t mask, const uint8_t bucket[16][20], uint8_t hash[20])
+{
+    SHA_CTX sha;
+    char text[40];
+    SHA1_Init(&sha);
+    for (unsigned i = 0; i < 16; i++)
+        if (mask >> i & 1u) {
+            srp_hex(bucket[i], 20, text);
+            SHA1_Update(&sha, text, sizeof text);
+        }
+    SHA1_Final(hash, &sha);
+}
+
+static uint32_t level_index(const srp_prefix_digits *prefix)
+{
+    uint32_t at = 0;
+    for (unsigned i = 0; i < prefix->len; i++)
+        at = at << 4 | prefix->digit[i];
+    return at;
+}
+
+uint32_t srp_store_summary_work(const srp_store *s, const srp_prefix_digits *prefix)
+{
+    uint32_t work = 1;
+    srp_prefix_digits child = *prefix;
+    child.len++; /* at most 65, and then not used */
+    if (prefix->len == 0 || prefix->len >= 64)
+        return work;
+    for (unsigned i = 0; i < 16; i++) {
+        child.digit[prefix->len] = (uint8_t)i;
+        if (child.len > s->levels)
+            work += 2u;
+        else if (s->level[child.len - 1u][level_index(&child)].state == DIRTY)
+            work += (s->count >> (4u * child.len)) + (1u << (s->bits - 4u * child.len)) / 16u + 1u;
+    }
+    return work;
+}
+
+uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_t bucket[16][20], uint8_t hash[20], uint32_t *work)
+{
+    uint32_t mask = 0;
+    srp_prefix_digits child = *prefix;
+    child.len++;
+    for (unsigned i = 0; i < 16 && prefix->len < 64; i++) {
+        srp_hash20 fresh = {{0}, DIRTY}, *h = &fresh;
+        child.digit[prefix->len] = (uint8_t)i;
+        if (prefix->len == 0)
+            h = &s->top_bucket[i];
+        else if (child.len <= s->levels)
+            h = &s->level[child.len - 1u][level_index(&child)];
+        if (h->state == DIRTY)
+            bucket_hash(s, &child, h, work);
+        if (h->state == FULL) {
+            mask |= 1u << i;
+            memcpy(bucket[i], h->at, 20);
+        }
+    }
+    top_hash(mask, (const uint8_t(*)[20])bucket, hash);
+    return mask;
+}
+
+bool srp_store_refresh(srp_store *s, uint32_t ids)
+{
+    SHA_CTX *sha = (SHA_CTX *)(void *)s->refresh_sha;
+    uint32_t per_digit = 1u << (s->bits - 4u), work = 0;
+    if (!s->refreshing) {
+        if (!s->top_dirty)
+            return true;
+        s->top_dirty = false;
+        s->refreshing = true;
+        s->refresh_digit = 0;
+        s->refresh_chain = 0;
+    }
+    for (; s->refresh_digit < 16; s->refresh_digit++, s->refresh_chain = 0) {
+        srp_hash20 *h = &s->level[0][s->refresh_digit];
+        if (s->refresh_chain == 0) {
+            if (h->state != DIRTY) {
+                s->top_bucket[s->refresh_digit] = *h;
+                continue;
+            }
+            s->refresh_stale = s->refresh_any = false;
+            SHA1_Init(sha);
+        }
+        const uint32_t *chain = &s->chain[(uint32_t)s->refresh_digit * per_digit];
+        for (; s->refresh_chain < per_digit && work < ids * 16u; s->refresh_chain++, work++)
+            for (uint32_t e = chain[s->refresh_chain]; e != SRP_NONE; e = s->entry[e].chain_next) {
+                hash_id(sha, s->entry[e].id);
+                s->refresh_any = true;
+                work += 16u;
+            }
+        if (s->refresh_chain < per_digit)
+            return false;
+        srp_hash20 *top = &s->top_bucket[s->refresh_digit];
+        SHA1_Final(top->at, sha);
+        top->state = s->refresh_any ? FULL : EMPTY;
+        if (!s->refresh_stale) /* else ids came or went meanwhile: good enough for a pong, not for a comparison */
+            *h = *top;
+    }
+    uint8_t bucket[16][20];
+    uint32_t mask = 0;
+    for (unsigned i = 0; i < 16; i++) {
+        memcpy(bucket[i], s->top_bucket[i].at, 20);
+        if (s->top_bucket[i].state == FULL)
+            mask |= 1u << i;
+    }
+    top_hash(mask, (const uint8_t(*)[20])bucket, s->top);
+    s->refreshing = false;
+    return !s->top_dirty;
+}
+
+uint32_t srp_summary_encode(const srp_prefix_digits *prefix, const uint8_t hash[20], uint32_t mask, const uint8_t bucket[16][20],
+                            uint8_t *out)
+{
+    uint8_t *at = out;
+    unsigned odd = prefix->len & 1u;
+    *at++ = prefix->len;
+    for (unsigned i = 0; i < prefix->len + odd; i += 2) {
+        unsigned high = odd ? (i == 0 ? 0u : prefix->digit[i - 1u]) : prefix->digit[i];
+        unsigned low = odd ? prefix->digit[i] : prefix->digit[i + 1u];
+        *at++ = (uint8_t)(high << 4 | low);
+    }
+    memcpy(at, hash, 20);
+    at += 20;
+    for (unsigned i = 0; i < 16; i++)
+        if (mask >> i & 1u) {
+            *at++ = (uint8_t)i;
+            memcpy(at, bucket[i], 20);
+            at += 20;
+        }
+    return (uint32_t)(at - out);
+}
+
+int srp_summary_decode(const uint8_t *data, uint32_t len, srp_prefix_digits *prefix, uint8_t hash[20], uint32_t *mask,
+                       uint8_t bucket[16][20])
+{
+    if (len < 1 || data[0] > 64)
+        return -1;
+    prefix->len = data[0];
+    unsigned odd = prefix->len & 1u, bytes = (prefix->len + 1u) / 2u;
+    if (len < 1u + bytes + 20u || (len - 1u - bytes - 20u) % 21u != 0)
+        return -1;
+    for (unsigned i = 0; i < prefix->len; i++)
+        prefix->digit[i] = (uint8_t)digit_of(data + 1, i + odd);
+    const uint8_t *at = data + 1 + bytes, *end = data + len;
+    memcpy(hash, at, 20);
+    *mask = 0;
+    for (at += 20; at < end; at += 21) {
+        if (at[0] > 15)
+            return -1;
+        *mask |= 1u << at[0];
+        memcpy(bucket[at[0]], at + 1, 20);
+    }
+    return 0;
+}

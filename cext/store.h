@@ -1,0 +1,93 @@
+/* The cache of published packets: datagrams in chained blocks, found by packetId in order of the ids, by age and by
+ * cluster, with the summaries that peers compare (protocol: cache and sync). Fixed memory of the caller.
+ *
+ * Ids are chosen by strangers (nobody can verify a fragment's), so the order by id is a table over their first bits whose
+ * chains are short by construction: a chain that is full gives up its oldest packet. */
+#ifndef SRP_STORE_H
+#define SRP_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "peers.h"
+
+#define SRP_BLOCK 128          /* bytes */
+#define SRP_CHAIN_MAX 32       /* packets whose ids share the table's first bits */
+#define SRP_SUMMARY_LEVELS 3   /* levels of bucket hashes that are kept: 16, 256, 4096 */
+#define SRP_WHEEL 65536        /* seconds of look-ahead of the expiry wheel: more than any ttl */
+
+typedef struct srp_entry {
+    uint8_t id[32];
+    uint32_t block;                  /* first of the chain */
+    uint16_t size;                   /* bytes of the datagram */
+    uint8_t hops;                    /* as it came, at most 255 */
+    uint32_t chain_next;             /* same first bits, ascending id; free list */
+    uint32_t older, newer;           /* by arrival */
+    uint32_t wheel_prev, wheel_next; /* by second of expiry */
+    uint32_t cluster;                /* SRP_NONE: not listed under one */
+    uint32_t cluster_older, cluster_newer;
+    uint32_t expires_s;              /* seconds of the monotonic clock */
+    uint32_t serial;                 /* order of arrival, wraps */
+} srp_entry;
+
+typedef struct srp_hash20 { uint8_t at[20]; uint8_t state; } srp_hash20; /* state: dirty, empty, full */
+
+typedef struct srp_store {
+    srp_peers *clusters;       /* whose clusters the packets are listed under */
+    srp_entry *entry;
+    uint32_t entries, count, next_free;
+    uint8_t *block;
+    uint32_t *block_next;
+    uint32_t blocks, blocks_used, block_free;
+    uint64_t bytes;            /* of datagrams */
+    uint32_t *chain;           /* by the first `bits` bits of the id */
+    unsigned bits, levels;
+    uint32_t *wheel;
+    uint32_t wheel_size, wheel_at_s;
+    uint32_t oldest, newest, serial;
+    srp_hash20 *level[SRP_SUMMARY_LEVELS];
+    /* The summary of '' as last computed: it may lag, as it costs a hash over all ids. Refreshed in slices. */
+    srp_hash20 top_bucket[16];
+    uint8_t top[20];
+    bool top_dirty, refreshing, refresh_stale, refresh_any;
+    uint8_t refresh_digit;
+    uint32_t refresh_chain;
+    uint64_t refresh_sha[16];
+} srp_store;
+
+size_t srp_store_bytes(uint64_t max_bytes);
+void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us);
+
+uint32_t srp_store_find(const srp_store *s, const uint8_t id[32]);
+/* The packet that would have to go first for `size` more bytes: SRP_NONE when there is room. */
+uint32_t srp_store_victim(const srp_store *s, const uint8_t id[32], uint32_t size, bool *chain_full);
+/* Room was made (srp_store_victim says SRP_NONE) and the id is unknown. */
+uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *data, uint16_t size, uint32_t hops,
+                          uint32_t cluster, uint32_t expires_s);
+void srp_store_remove(srp_store *s, uint32_t entry);
+uint32_t srp_store_copy(const srp_store *s, uint32_t entry, uint8_t *out); /* whole datagram; returns bytes */
+/* One packet whose time is over by now, or SRP_NONE; a bounded number of steps. *more: call again soon. */
+uint32_t srp_store_expired(srp_store *s, uint32_t now_s, bool *more);
+
+/* A prefix of hex digits of an id. */
+typedef struct srp_prefix_digits { uint8_t len; uint8_t digit[64]; } srp_prefix_digits;
+
+/* First packet at or after the id (after: strictly) that starts with the prefix; SRP_NONE: none. */
+uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, const uint8_t id[32], bool after);
+bool srp_store_any(const srp_store *s, const srp_prefix_digits *prefix);
+
+/* Hashes of the sixteen buckets below the prefix and over them; bit i of the result: bucket i is not empty.
+ * Of the empty prefix: as last refreshed. *work grows by the number of ids hashed. */
+uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_t bucket[16][20], uint8_t hash[20], uint32_t *work);
+/* How many ids srp_store_summary would hash at most. */
+uint32_t srp_store_summary_work(const srp_store *s, const srp_prefix_digits *prefix);
+/* Brings `top` up to date, hashing about `ids` ids a call; true when it is. */
+bool srp_store_refresh(srp_store *s, uint32_t ids);
+
+/* The wire form of summaries. decode: 0 or -1; buckets as a bit mask and their hashes. */
+uint32_t srp_summary_encode(const srp_prefix_digits *prefix, const uint8_t hash[20], uint32_t mask, const uint8_t bucket[16][20],
+                            uint8_t *out);
+int srp_summary_decode(const uint8_t *data, uint32_t len, srp_prefix_digits *prefix, uint8_t hash[20], uint32_t *mask,
+                       uint8_t bucket[16][20]);
+
+#endif

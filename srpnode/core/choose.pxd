@@ -1,0 +1,19 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from srpnode.core.state cimport State
+
+cdef enum:
+    CHOOSE_MAX = 64
+
+cdef struct Choice:
+    uint32_t peer[64]
+    uint32_t count
+    uint32_t friends        # how many of them share the cluster: they stand first
+
+cdef bint proven(State *s, uint32_t slot) noexcept nogil
+cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
+                         Choice *without) noexcept nogil
+cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil
+cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nogil
+cdef void choose_for_relay(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster,
+                           Choice *without) noexcept nogil

@@ -1,0 +1,98 @@
+"""Which peers a packet goes to, without a scan: rings of cluster members turned by a cursor, random places of a dense array.
+
+Reference: getPeers() takes three random live peers, one indexed peer more if none is among them, and one of the same
+cluster first. Here members of the same subcluster come first, then of the same cluster, then strangers, of two random ones
+the nearer (draft: peers are weighed by temporal distance).
+"""
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from srpnode.core.state cimport State, draw_below
+from srpnode.core.types cimport SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
+
+cdef bint proven(State *s, uint32_t slot) noexcept nogil:
+    """Whether the endpoint answered a ping that only it could answer, within four keep-alives."""
+    cdef int64_t at = s.peers.peer[slot].last_proof_us
+    return at >= 0 and s.now.mono_us - at < 4 * s.keep_alive_us
+
+cdef bint among(Choice *choice, uint32_t slot) noexcept nogil:
+    cdef uint32_t i
+    for i in range(choice.count):
+        if choice.peer[i] == slot:
+            return True
+    return False
+
+cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without) noexcept nogil:
+    """Takes members of one cluster from its ring and leaves the cursor behind the last one looked at."""
+    cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
+    cdef srp_cluster *c
+    cdef srp_member *m
+    cdef uint32_t steps
+    if cluster == <uint32_t>SRP_NONE:
+        return
+    c = &s.peers.cluster[cluster]
+    steps = 2 * want + 4
+    if steps > c.members:
+        steps = c.members
+    while steps > 0 and choice.count < want:
+        m = &s.peers.member[c.ring]
+        c.ring = m.ring_next
+        steps -= 1
+        if s.peers.peer[m.peer].live_at == <uint32_t>SRP_NONE or not proven(s, m.peer):
+            continue
+        if among(choice, m.peer) or among(without, m.peer):
+            continue
+        choice.peer[choice.count] = m.peer
+        choice.count += 1
+
+cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
+                         Choice *without) noexcept nogil:
+    """Adds live members of the subcluster, then of the cluster (keys; 0 = none), until there are `want`."""
+    if want > CHOOSE_MAX:
+        want = CHOOSE_MAX
+    if subcluster != 0:
+        turn(s, choice, subcluster, want, without)
+    if cluster != 0:
+        turn(s, choice, cluster, want, without)
+    choice.friends = choice.count
+
+cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil:
+    """Adds random live peers until there are `want`: of two at a time the one with the shorter round trip."""
+    cdef uint32_t tries = 4 * want + 4, a, b
+    cdef srp_peer *p = s.peers.peer
+    if s.peers.live_count == 0:
+        return
+    if want > CHOOSE_MAX:
+        want = CHOOSE_MAX
+    while tries > 0 and choice.count < want:
+        tries -= 1
+        a = s.peers.live[draw_below(s, s.peers.live_count)]
+        b = s.peers.live[draw_below(s, s.peers.live_count)]
+        if p[b].distance_ms < p[a].distance_ms:
+            a, b = b, a
+        if among(choice, a) or among(without, a) or not proven(s, a):
+            a = b
+            if among(choice, a) or among(without, a) or not proven(s, a):
+                continue
+        choice.peer[choice.count] = a
+        choice.count += 1
+
+cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nogil:
+    """Adds one indexed peer, so that every packet reaches the other well-known nodes."""
+    cdef uint32_t i, n = s.peers.indexed_count, at, slot
+    if n == 0 or choice.count >= CHOOSE_MAX:
+        return
+    at = draw_below(s, n)
+    for i in range(n if n < 8 else 8):
+        slot = s.peers.indexed[(at + i) % n]
+        if proven(s, slot) and not among(without, slot):
+            choice.peer[choice.count] = slot
+            choice.count += 1
+            return
+
+cdef void choose_for_relay(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster,
+                           Choice *without) noexcept nogil:
+    """Three peers, friends first, and one indexed peer."""
+    choice.count = 0
+    choose_friends(s, choice, subcluster, cluster, 3, without)
+    choose_strangers(s, choice, 3, without)
+    choose_indexed(s, choice, without)

@@ -1,0 +1,9 @@
+from libc.stdint cimport uint32_t
+
+from srpnode.core.state cimport State
+from srpnode.core.types cimport srp_datagram, srp_frame, srp_message
+
+cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil
+cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil
+cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil
+cdef void expire_packets(State *s) noexcept nogil

@@ -1,0 +1,292 @@
+"""Packets that travel: publish and its cache, query and its return routes, streams through us (draft STATE_4, STATE_6).
+
+A published packet is handled once: cached, and relayed to a few peers with one hop more. What the cache gives up, because it
+is full or the packet's time is over, is relayed one last time. Nothing in here can read a packet.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from srpnode.core.choose cimport Choice, choose_for_relay, proven
+from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.state cimport State, drop
+from srpnode.core.types cimport (
+    SRP_CLUSTER_ID,
+    SRP_COUNT_answers_routed,
+    SRP_COUNT_cache_bucket_full,
+    SRP_COUNT_cache_ejected,
+    SRP_COUNT_cache_expired,
+    SRP_COUNT_cache_inserted,
+    SRP_COUNT_cluster_table_full,
+    SRP_COUNT_gate_evicted,
+    SRP_COUNT_queries_answered,
+    SRP_DATAGRAM_MAX,
+    SRP_DROP_duplicate,
+    SRP_DROP_hops,
+    SRP_DROP_no_destination,
+    SRP_DROP_no_route,
+    SRP_DROP_packet_id,
+    SRP_DROP_stale,
+    SRP_FIELDS,
+    SRP_HAS,
+    SRP_HOPS_MAX,
+    SRP_HOPS_OFFSET,
+    SRP_KEY_PACKET_ID,
+    SRP_NONE,
+    SRP_OK,
+    SRP_PACKET_ID,
+    SRP_PEER_LIVE,
+    SRP_QUERY,
+    SRP_SOCKET_MAIN,
+    SRP_SUBCLUSTER_ID,
+    SRP_USR1,
+    SRP_USR3,
+    SRP_USR4,
+    c_bool,
+    srp_cluster_get,
+    srp_cluster_key,
+    srp_cluster_release,
+    srp_datagram,
+    srp_frame,
+    srp_frame_decode,
+    srp_message,
+    srp_packet,
+    srp_packet_encode,
+    srp_peer,
+    srp_peers_named,
+    srp_recent,
+    srp_recent_add,
+    srp_recent_cell,
+    srp_recent_find,
+    srp_sip,
+    srp_span,
+    srp_store_copy,
+    srp_store_expired,
+    srp_store_find,
+    srp_store_insert,
+    srp_store_remove,
+    srp_store_victim,
+    srp_unset,
+)
+
+cdef enum:
+    QUERY_AGE_MS = 2048
+    EXPIRE_AT_ONCE = 64     # packets whose time is over, relayed in one tick
+    GENERATION_BITS = 12    # of a route's value; the rest is the slot
+
+# --- relaying ---------------------------------------------------------------------------------------------------------
+
+cdef void set_hops(uint8_t *data, uint32_t hops) noexcept nogil:
+    cdef int i
+    for i in range(4):
+        data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
+
+cdef void multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source) noexcept nogil:
+    """Sends one datagram, a hop older, to a few peers. They all share its bytes."""
+    cdef Choice choice, without
+    cdef uint32_t i
+    cdef uint64_t cluster = 0, sub = 0
+    cdef srp_peer *p
+    cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
+    without.count = 0
+    if source != <uint32_t>SRP_NONE:
+        without.count = 1
+        without.peer[0] = source
+    if c.len == 32:
+        cluster = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
+        if not srp_unset(data, u):
+            sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
+    choose_for_relay(s, &choice, sub, cluster, &without)
+    set_hops(data, frame.hops + 1)
+    for i in range(choice.count):
+        p = &s.peers.peer[choice.peer[i]]
+        out_push(s, data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+
+cdef bint gated(State *s, srp_recent *gate, uint64_t key, uint32_t ttl_ms) noexcept nogil:
+    if srp_recent_find(gate, key, s.now_ms) != NULL:
+        drop(s, SRP_DROP_duplicate)
+        return True
+    if srp_recent_add(gate, key, s.now_ms, ttl_ms, 0):
+        s.counter[SRP_COUNT_gate_evicted] += 1
+    return False
+
+# --- publish and the cache ----------------------------------------------------------------------------------------------
+
+cdef void let_go(State *s, uint32_t entry) noexcept nogil:
+    """Takes a packet out of the cache and relays it one last time."""
+    cdef uint8_t *at = NULL
+    cdef srp_frame frame
+    cdef uint32_t size
+    if s.peers.live_count + s.peers.indexed_count != 0 and s.store.entry[entry].hops < SRP_HOPS_MAX:
+        at = out_reserve(s)
+    if at != NULL:
+        size = srp_store_copy(&s.store, entry, at)
+        out_commit(s, size)
+    srp_store_remove(&s.store, entry)
+    if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
+        multicast(s, at, &frame, SRP_NONE)
+
+cdef void insert(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil:
+    """Stores a packet that is not in the cache; what must make room is relayed."""
+    cdef uint32_t victim, cluster = SRP_NONE, ttl_s = frame.ttl // 1000
+    cdef uint64_t key
+    cdef c_bool chain_full = False
+    cdef srp_span c = frame.field[SRP_CLUSTER_ID]
+    while True:
+        victim = srp_store_victim(&s.store, id, frame.size, &chain_full)
+        if victim == <uint32_t>SRP_NONE:
+            break
+        s.counter[SRP_COUNT_cache_bucket_full if chain_full else SRP_COUNT_cache_ejected] += 1
+        let_go(s, victim)
+    if c.len == 32:
+        key = srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0)
+        cluster = srp_cluster_get(&s.peers, key, d.data + c.at, 32)
+        if cluster == <uint32_t>SRP_NONE:
+            s.counter[SRP_COUNT_cluster_table_full] += 1
+    if ttl_s > s.cache_ttl_s:
+        ttl_s = s.cache_ttl_s
+    srp_store_insert(&s.store, id, d.data, <uint16_t>frame.size, frame.hops, cluster,
+                     <uint32_t>(s.now.mono_us // 1000000) + ttl_s + 1)
+    s.counter[SRP_COUNT_cache_inserted] += 1
+
+cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
+    """Caches and relays a packet that was not seen before."""
+    cdef srp_span span = frame.field[SRP_PACKET_ID]
+    cdef uint8_t *id = d.data + span.at
+    if span.len != 32:
+        drop(s, SRP_DROP_packet_id)
+        return
+    if gated(s, &s.gate_publish, srp_sip(&s.key, id, 32), <uint32_t>(6 * s.keep_alive_us // 1000)):
+        return
+    if srp_store_find(&s.store, id) != <uint32_t>SRP_NONE:
+        drop(s, SRP_DROP_duplicate)
+        return
+    insert(s, d, frame, id)
+    if frame.hops < SRP_HOPS_MAX:
+        multicast(s, d.data, frame, slot)
+
+cdef void expire_packets(State *s) noexcept nogil:
+    """Lets the packets go whose time is over, a bounded number at a time."""
+    cdef uint32_t entry, now_s = <uint32_t>(s.now.mono_us // 1000000), n
+    cdef c_bool more = False
+    for n in range(EXPIRE_AT_ONCE):
+        entry = srp_store_expired(&s.store, now_s, &more)
+        if entry == <uint32_t>SRP_NONE:
+            break
+        s.counter[SRP_COUNT_cache_expired] += 1
+        let_go(s, entry)
+    s.expiry_at_us = s.now.mono_us + 1000 if more else (s.now.mono_us // 1000000 + 1) * 1000000
+
+# --- query ----------------------------------------------------------------------------------------------------------------
+
+cdef int64_t decimal(const uint8_t *at, uint32_t length) noexcept nogil:
+    """The number that a field begins with, -1 when it begins with none (as parseInt sees it)."""
+    cdef int64_t value = 0
+    cdef uint32_t i, start = 0
+    while start < length and (at[start] == 32 or (at[start] >= 9 and at[start] <= 13)):
+        start += 1
+    for i in range(start, length):
+        if at[i] < 48 or at[i] > 57:
+            length = i
+            break
+        if value < 1000000000000000LL:
+            value = 10 * value + at[i] - 48
+    return value if length > start else -1
+
+cdef void answer(State *s, srp_datagram *d, srp_frame *question, uint32_t entry, srp_peer *p) noexcept nogil:
+    """Sends a copy of a cached packet as the answer: type query, the question's id, marked "2"."""
+    cdef uint8_t copy[1424]
+    cdef uint8_t two = 50
+    cdef srp_frame frame
+    cdef srp_packet packet
+    cdef uint8_t *at = out_reserve(s)
+    cdef uint32_t i, size
+    if at == NULL:
+        return
+    size = srp_store_copy(&s.store, entry, copy)
+    if srp_frame_decode(copy, size, &frame) != SRP_OK:
+        return
+    packet.type = SRP_QUERY
+    packet.clock = frame.clock
+    packet.hops = frame.hops
+    packet.index = frame.index
+    packet.ttl = frame.ttl
+    for i in range(SRP_FIELDS):
+        packet.field[i].at = copy + frame.field[i].at
+        packet.field[i].len = frame.field[i].len
+    packet.field[SRP_USR3].at = d.data + question.field[SRP_USR3].at
+    packet.field[SRP_USR3].len = question.field[SRP_USR3].len
+    packet.field[SRP_USR4].at = &two
+    packet.field[SRP_USR4].len = 1
+    size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
+    if size != 0 and out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN):
+        out_commit(s, size)
+        s.counter[SRP_COUNT_queries_answered] += 1
+
+cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
+    """Answers a question from the cache or passes it on; passes an answer back along the way that its question came."""
+    cdef srp_span q = frame.field[SRP_USR3], kind = frame.field[SRP_USR4], stamp = frame.field[SRP_USR1]
+    cdef srp_span id = frame.field[SRP_PACKET_ID]
+    cdef uint64_t key = srp_sip(&s.key, d.data + q.at, q.len)
+    cdef uint32_t entry, ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000), value, to
+    cdef srp_recent_cell *route
+    cdef srp_peer *p
+    cdef int64_t asked_ms
+    if decimal(d.data + kind.at, kind.len) != 1:
+        route = srp_recent_find(&s.routes, key, s.now_ms)
+        if route == NULL:
+            drop(s, SRP_DROP_no_route)
+            return
+        to = route.value >> GENERATION_BITS
+        p = &s.peers.peer[to]
+        if (p.generation & ((1 << GENERATION_BITS) - 1)) != (route.value & ((1 << GENERATION_BITS) - 1)) \
+                or not proven(s, to) or to == slot:
+            drop(s, SRP_DROP_no_route)
+            return
+        if frame.hops >= SRP_HOPS_MAX:
+            drop(s, SRP_DROP_hops)
+            return
+        # Each packet of an answer once.
+        if gated(s, &s.gate_other, key ^ srp_sip(&s.key, d.data + id.at, id.len), ttl_ms):
+            return
+        set_hops(d.data, frame.hops + 1)
+        out_push(s, d.data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+        s.counter[SRP_COUNT_answers_routed] += 1
+        return
+    asked_ms = decimal(d.data + stamp.at, stamp.len)
+    if asked_ms >= 0 and asked_ms < s.now.wall_ms - QUERY_AGE_MS:
+        drop(s, SRP_DROP_stale)
+        return
+    # By query id: two who ask for the same packet are two questions.
+    if gated(s, &s.gate_other, key, ttl_ms):
+        return
+    p = &s.peers.peer[slot]
+    if SRP_HAS(message, SRP_KEY_PACKET_ID):
+        entry = srp_store_find(&s.store, message.packet_id)
+        if entry != <uint32_t>SRP_NONE:
+            answer(s, d, frame, entry, p)
+            return
+    if frame.hops >= SRP_HOPS_MAX:
+        drop(s, SRP_DROP_hops)
+        return
+    value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
+    srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)
+    multicast(s, d.data, frame, slot)
+
+# --- stream ---------------------------------------------------------------------------------------------------------------
+
+cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
+    """Forwards to the peer that the packet is for, one hop older, so that no two proxies can loop."""
+    cdef srp_span to = frame.field[SRP_USR3]
+    cdef uint32_t other = SRP_NONE
+    cdef srp_peer *p
+    if to.len == 32:
+        other = srp_peers_named(&s.peers, d.data + to.at)
+    if other == <uint32_t>SRP_NONE or other == slot or not proven(s, other):
+        drop(s, SRP_DROP_no_destination)
+        return
+    if frame.hops >= SRP_HOPS_MAX:
+        drop(s, SRP_DROP_hops)
+        return
+    p = &s.peers.peer[other]
+    set_hops(d.data, frame.hops + 1)
+    out_push(s, d.data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)

@@ -1,0 +1,369 @@
+"""Who should know whom: joins, introductions, rendezvous (draft STATE_5; STATE_3 is what the introduced do).
+
+A direct join (hops at most 1) of a proven peer is introduced to members of its cluster and relayed, always with the endpoint
+that we observed. A join that others relayed is never introduced here: it is passed on to members of its cluster, who answer
+at the rendezvous peer that proved the joiner; there the two are introduced, between endpoints proven there.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from srpnode.core.choose cimport (
+    CHOOSE_MAX,
+    Choice,
+    choose_for_relay,
+    choose_friends,
+    choose_indexed,
+    choose_strangers,
+    proven,
+)
+from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.reach cimport claim_name, connect, join_cluster, same_scope, scope_allows
+from srpnode.core.state cimport State, drop
+from srpnode.core.types cimport (
+    SRP_CLUSTER_ID,
+    SRP_COUNT_claims_wrong,
+    SRP_COUNT_gate_evicted,
+    SRP_COUNT_introductions,
+    SRP_COUNT_introductions_full,
+    SRP_COUNT_joins_known,
+    SRP_COUNT_joins_relayed,
+    SRP_COUNT_rendezvous,
+    SRP_DATAGRAM_MAX,
+    SRP_DROP_claim,
+    SRP_DROP_cluster_id,
+    SRP_DROP_duplicate,
+    SRP_DROP_hops,
+    SRP_DROP_relay_budget,
+    SRP_DROP_rendezvous_unknown,
+    SRP_DROP_scope,
+    SRP_DROP_self_named,
+    SRP_DROP_stale,
+    SRP_FIELDS,
+    SRP_HAS,
+    SRP_HOPS_MAX,
+    SRP_HOPS_OFFSET,
+    SRP_INTRO,
+    SRP_KEY_ADDRESS,
+    SRP_KEY_IS_RENDEZVOUS,
+    SRP_KEY_NAT_TYPE,
+    SRP_KEY_PORT,
+    SRP_KEY_RENDEZVOUS_ADDRESS,
+    SRP_KEY_RENDEZVOUS_DEADLINE,
+    SRP_KEY_RENDEZVOUS_PEER_ID,
+    SRP_KEY_RENDEZVOUS_PORT,
+    SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID,
+    SRP_KEY_RENDEZVOUS_TYPE,
+    SRP_KEY_REQUESTER_PEER_ID,
+    SRP_KEY_RESPONDER_PEER_ID,
+    SRP_MESSAGE,
+    SRP_MESSAGE_MAX,
+    SRP_NONE,
+    SRP_PACKET_ID,
+    SRP_PEER_INDEXED,
+    SRP_PEER_LIVE,
+    SRP_PEER_NAMED,
+    SRP_SOCKET_MAIN,
+    SRP_SUBCLUSTER_ID,
+    SRP_USR1,
+    srp_cluster_key,
+    srp_datagram,
+    srp_frame,
+    srp_message,
+    srp_message_offset,
+    srp_message_write,
+    srp_meter_use,
+    srp_nat_hard,
+    srp_packet,
+    srp_packet_encode,
+    srp_packet_init,
+    srp_peer,
+    srp_peers_named,
+    srp_prefix,
+    srp_recent_add,
+    srp_recent_find,
+    srp_sip,
+    srp_span,
+    srp_unset,
+)
+
+cdef enum:
+    STRANGERS = 3            # places that cluster members may leave to others
+    UNPROVEN_TARGET_FANOUT = 1
+
+# --- introductions ----------------------------------------------------------------------------------------------------
+
+cdef bint build_intro(State *s, srp_packet *packet, srp_peer *about, bint rendezvous, uint8_t **at, uint32_t *size) noexcept nogil:
+    """Writes the introduction that describes a peer, at its proven endpoint, to the slab."""
+    cdef srp_message message
+    cdef uint32_t offset
+    at[0] = out_reserve(s)
+    if at[0] == NULL:
+        return False
+    message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_RESPONDER_PEER_ID) | (1u << SRP_KEY_NAT_TYPE) \
+        | (1u << SRP_KEY_ADDRESS) | (1u << SRP_KEY_PORT) | (1u << SRP_KEY_IS_RENDEZVOUS)
+    message.truth = (1u << SRP_KEY_IS_RENDEZVOUS) if rendezvous else 0
+    memcpy(message.requester_peer_id, about.id, 32)
+    memcpy(message.responder_peer_id, s.peer_id, 32)
+    message.nat_type = about.nat_type
+    message.address = about.addr
+    message.port = about.port
+    offset = srp_message_offset(packet)
+    packet.field[SRP_MESSAGE].at = at[0] + offset
+    packet.field[SRP_MESSAGE].len = srp_message_write(SRP_INTRO, &message, <char *>at[0] + offset, SRP_MESSAGE_MAX)
+    size[0] = srp_packet_encode(packet, at[0], SRP_DATAGRAM_MAX)
+    if size[0] == 0:
+        return False
+    out_commit(s, size[0])
+    return True
+
+cdef bint may_be_introduced(State *s, uint32_t slot) noexcept nogil:
+    """Counts an introduction against what the peer may receive in a minute."""
+    cdef srp_peer *p = &s.peers.peer[slot]
+    if p.window != s.minute:
+        p.window = s.minute
+        p.used_replicated = p.used_control = p.used_introductions = 0
+    if s.limits.introductions_per_minute != 0 and p.used_introductions >= s.limits.introductions_per_minute:
+        s.counter[SRP_COUNT_introductions_full] += 1
+        return False
+    p.used_introductions += 1
+    return True
+
+cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uint32_t b, bint rendezvous) noexcept nogil:
+    """Tells each of two proven peers about the other. Both datagrams leave next to each other: the sides should start
+    together, or the first one's ping makes the second believe that it is connected already."""
+    cdef srp_packet packet
+    cdef srp_peer *pa = &s.peers.peer[a]
+    cdef srp_peer *pb = &s.peers.peer[b]
+    cdef uint8_t *about_a
+    cdef uint8_t *about_b
+    cdef uint32_t size_a, size_b, used = s.slab_used
+    cdef char digits[20]
+    cdef int64_t value = s.now.wall_ms
+    cdef uint32_t n = 0
+    cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
+    while value > 0 and n < 20:
+        n += 1
+        digits[20 - n] = <char>(48 + value % 10)
+        value = value // 10
+    srp_packet_init(&packet, SRP_INTRO)
+    packet.hops = frame.hops + 1
+    packet.field[SRP_CLUSTER_ID].at = d.data + c.at
+    packet.field[SRP_CLUSTER_ID].len = c.len
+    packet.field[SRP_SUBCLUSTER_ID].at = d.data + sub.at
+    packet.field[SRP_SUBCLUSTER_ID].len = sub.len
+    packet.field[SRP_USR1].at = <const uint8_t *>digits + 20 - n
+    packet.field[SRP_USR1].len = n
+    if not build_intro(s, &packet, pa, rendezvous, &about_a, &size_a):
+        return
+    if not build_intro(s, &packet, pb, rendezvous, &about_b, &size_b) or s.out_count + 2 > s.out_capacity:
+        s.slab_used = used
+        return
+    out_push(s, about_a, size_a, pb.addr, pb.port, pb.local, SRP_SOCKET_MAIN)
+    out_push(s, about_b, size_b, pa.addr, pa.port, pa.local, SRP_SOCKET_MAIN)
+    s.counter[SRP_COUNT_introductions] += 1
+    if rendezvous:
+        s.counter[SRP_COUNT_rendezvous] += 1
+
+cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
+                            Choice *met) noexcept nogil:
+    """Introduces a joiner to members of its subcluster and cluster, and to strangers in the places that these leave.
+
+    Two Hard peers cannot punch, but the introduction makes us their proxy: members of one cluster get it, strangers not.
+    """
+    cdef Choice choice
+    cdef uint32_t i, other
+    cdef bint friend
+    choice.count = 0
+    choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+    choose_strangers(s, &choice, STRANGERS, met)
+    for i in range(choice.count):
+        other = choice.peer[i]
+        friend = i < choice.friends
+        if not friend and srp_nat_hard(s.peers.peer[slot].nat_type) and srp_nat_hard(s.peers.peer[other].nat_type):
+            continue
+        if not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
+            continue
+        if not s.peers.peer[other].flags & SRP_PEER_NAMED or not may_be_introduced(s, other):
+            continue
+        introduce(s, d, frame, slot, other, False)
+        if met.count < CHOOSE_MAX:
+            met.peer[met.count] = other
+            met.count += 1
+
+# --- relay ------------------------------------------------------------------------------------------------------------
+
+cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot, uint64_t sub,
+                        uint64_t cluster, Choice *met) noexcept nogil:
+    """Passes a direct join on, with the proven endpoint and with us as the rendezvous peer. Not to those who were just
+    introduced to the joiner: the copy would make them deaf to its own next join, which has the same packetId."""
+    cdef srp_packet packet
+    cdef Choice choice
+    cdef uint8_t *at
+    cdef uint32_t i, offset, size
+    cdef srp_peer *p = &s.peers.peer[slot]
+    if frame.hops >= SRP_HOPS_MAX or s.address == 0:
+        return
+    choose_for_relay(s, &choice, sub, cluster, met)
+    if choice.count == 0:
+        return
+    packet.type = frame.type
+    packet.clock = frame.clock
+    packet.hops = frame.hops + 1
+    packet.index = frame.index
+    packet.ttl = frame.ttl
+    for i in range(SRP_FIELDS):
+        packet.field[i].at = d.data + frame.field[i].at
+        packet.field[i].len = frame.field[i].len
+    message.has |= (1u << SRP_KEY_ADDRESS) | (1u << SRP_KEY_PORT) | (1u << SRP_KEY_RENDEZVOUS_ADDRESS) \
+        | (1u << SRP_KEY_RENDEZVOUS_PORT) | (1u << SRP_KEY_RENDEZVOUS_TYPE) | (1u << SRP_KEY_RENDEZVOUS_PEER_ID) \
+        | (1u << SRP_KEY_RENDEZVOUS_DEADLINE)
+    message.address = p.addr
+    message.port = p.port
+    message.rendezvous_address = s.address
+    message.rendezvous_port = s.port
+    message.rendezvous_type = s.nat_type
+    memcpy(message.rendezvous_peer_id, s.peer_id, 32)
+    message.rendezvous_deadline = <double>(s.now.wall_ms + s.keep_alive_us // 1000)
+    at = out_reserve(s)
+    if at == NULL:
+        return
+    offset = srp_message_offset(&packet)
+    packet.field[SRP_MESSAGE].at = at + offset
+    packet.field[SRP_MESSAGE].len = srp_message_write(frame.type, message, <char *>at + offset, SRP_MESSAGE_MAX)
+    size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
+    if size == 0:
+        return
+    out_commit(s, size)
+    for i in range(choice.count):
+        p = &s.peers.peer[choice.peer[i]]
+        out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+    s.counter[SRP_COUNT_joins_relayed] += 1
+
+cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
+    """How often joins that others relayed may point at one prefix: their receivers will send there."""
+    cdef uint32_t prefix = srp_prefix(addr)
+    if s.limits.relayed_joins_per_minute == 0:
+        return True
+    return srp_meter_use(&s.join_targets, srp_sip(&s.key, &prefix, 4), s.minute, 1) <= s.limits.relayed_joins_per_minute
+
+cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot, uint64_t sub,
+                  uint64_t cluster) noexcept nogil:
+    """Passes a relayed join on to members of its cluster, within the budget of the endpoints that it names."""
+    cdef Choice choice, without
+    cdef uint32_t i, hops
+    cdef srp_peer *p
+    cdef bint from_rendezvous
+    if frame.hops >= SRP_HOPS_MAX:
+        drop(s, SRP_DROP_hops)
+        return
+    if not scope_allows(s, message.address, message.port) or not SRP_HAS(message, SRP_KEY_RENDEZVOUS_ADDRESS) \
+            or not SRP_HAS(message, SRP_KEY_RENDEZVOUS_PORT):
+        drop(s, SRP_DROP_scope)
+        return
+    # The rendezvous peer itself sent it: it answers for the joiner, and gets the answers.
+    from_rendezvous = message.rendezvous_address == d.addr and message.rendezvous_port == d.port
+    if not from_rendezvous and not scope_allows(s, message.rendezvous_address, message.rendezvous_port):
+        drop(s, SRP_DROP_scope)
+        return
+    without.count = 1
+    without.peer[0] = slot
+    choice.count = 0
+    choose_friends(s, &choice, sub, cluster, STRANGERS if from_rendezvous else UNPROVEN_TARGET_FANOUT, &without)
+    if choice.count == 0:
+        return
+    if not within_target_budget(s, message.address) \
+            or (not from_rendezvous and not within_target_budget(s, message.rendezvous_address)):
+        drop(s, SRP_DROP_relay_budget)
+        return
+    hops = frame.hops + 1
+    for i in range(4):
+        d.data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
+    for i in range(choice.count):
+        p = &s.peers.peer[choice.peer[i]]
+        out_push(s, d.data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+    s.counter[SRP_COUNT_joins_relayed] += 1
+
+# --- join -------------------------------------------------------------------------------------------------------------
+
+cdef bint gated(State *s, uint64_t key, uint32_t ttl_ms) noexcept nogil:
+    if srp_recent_find(&s.gate_join, key, s.now_ms) != NULL:
+        drop(s, SRP_DROP_duplicate)
+        return True
+    if srp_recent_add(&s.gate_join, key, s.now_ms, ttl_ms, 0):
+        s.counter[SRP_COUNT_gate_evicted] += 1
+    return False
+
+cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
+    """A member of the joiner's cluster heard of it elsewhere and asks to be introduced to exactly that one.
+
+    The reference's answer carries no rendezvousPeerId (and is never acted upon there): it is taken as meant for us.
+    """
+    cdef uint32_t other
+    if SRP_HAS(message, SRP_KEY_RENDEZVOUS_PEER_ID) and memcmp(message.rendezvous_peer_id, s.peer_id, 32) != 0:
+        drop(s, SRP_DROP_rendezvous_unknown)
+        return
+    other = srp_peers_named(&s.peers, message.rendezvous_requester_peer_id)
+    if other == <uint32_t>SRP_NONE or other == slot or not proven(s, other) \
+            or not s.peers.peer[other].flags & SRP_PEER_LIVE or s.peers.peer[other].flags & SRP_PEER_INDEXED \
+            or not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
+        drop(s, SRP_DROP_rendezvous_unknown)
+        return
+    if may_be_introduced(s, other):
+        introduce(s, d, frame, slot, other, True)
+
+cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
+    """A join from a proven source."""
+    cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID], id = frame.field[SRP_PACKET_ID]
+    cdef srp_peer *p = &s.peers.peer[slot]
+    cdef uint64_t cluster_key, sub_key = 0, id_key, endpoint
+    cdef uint32_t ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000), known
+    cdef Choice met
+    if c.len != 32:
+        drop(s, SRP_DROP_cluster_id)
+        return
+    if not SRP_HAS(message, SRP_KEY_REQUESTER_PEER_ID) or not SRP_HAS(message, SRP_KEY_NAT_TYPE) \
+            or not SRP_HAS(message, SRP_KEY_ADDRESS) or not SRP_HAS(message, SRP_KEY_PORT):
+        drop(s, SRP_DROP_claim)
+        return
+    if memcmp(message.requester_peer_id, s.peer_id, 32) == 0:
+        drop(s, SRP_DROP_self_named)
+        return
+    if SRP_HAS(message, SRP_KEY_RENDEZVOUS_DEADLINE) and message.rendezvous_deadline < <double>s.now.wall_ms:
+        drop(s, SRP_DROP_stale)
+        return
+    cluster_key = srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0)
+    if not srp_unset(d.data, sub):
+        sub_key = srp_cluster_key(&s.peers, d.data + c.at, 32, d.data + sub.at, sub.len)
+    id_key = srp_sip(&s.key, d.data + id.at, id.len)
+
+    if frame.hops > 1:
+        if gated(s, id_key, ttl_ms):
+            return
+        # A joiner that is connected here gets its introductions from its own join.
+        known = srp_peers_named(&s.peers, message.requester_peer_id)
+        if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known):
+            s.counter[SRP_COUNT_joins_known] += 1
+            return
+        pass_on(s, d, frame, message, slot, sub_key, cluster_key)
+        return
+
+    if not claim_name(s, slot, message.requester_peer_id):
+        return
+    # By source too, so that nobody can use up another's join by sending it first.
+    endpoint = (<uint64_t>d.addr << 16) | d.port
+    if gated(s, id_key ^ srp_sip(&s.key, &endpoint, 8), ttl_ms):
+        return
+    srp_recent_add(&s.gate_join, id_key, s.now_ms, ttl_ms, 0)
+    connect(s, slot, message.nat_type)
+    if p.flags & SRP_PEER_INDEXED:
+        return
+    join_cluster(s, slot, d, frame)
+    if message.address != d.addr or message.port != d.port:
+        s.counter[SRP_COUNT_claims_wrong] += 1
+    if SRP_HAS(message, SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID):
+        answer_rendezvous(s, d, frame, message, slot)
+        return
+    met.count = 1
+    met.peer[0] = slot
+    introduce_to_many(s, d, frame, slot, sub_key, cluster_key, &met)
+    relay_stamped(s, d, frame, message, slot, sub_key, cluster_key, &met)

@@ -1,0 +1,55 @@
+# The output queue: datagrams in the order in which they leave. Payloads stand in the slab or in the received buffers;
+# several entries may share one payload.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from srpnode.core.state cimport State, drop
+from srpnode.core.types cimport (
+    SRP_COUNT_out_bytes,
+    SRP_COUNT_out_datagrams,
+    SRP_COUNT_out_ping,
+    SRP_DATAGRAM_MAX,
+    SRP_DROP_bandwidth,
+    SRP_DROP_budget,
+    SRP_DROP_queue_full,
+    srp_datagram,
+)
+
+cdef inline uint8_t *out_reserve(State *s) noexcept nogil:
+    """Room for one datagram of any size at the end of the slab, or NULL (counted). Kept by out_commit."""
+    if s.slab_used + <uint32_t>SRP_DATAGRAM_MAX > s.slab_size or s.out_count == s.out_capacity:
+        drop(s, SRP_DROP_queue_full)
+        return NULL
+    return s.slab + s.slab_used
+
+cdef inline void out_commit(State *s, uint32_t size) noexcept nogil:
+    s.slab_used += (size + 15) & ~<uint32_t>15
+
+cdef inline bint out_push(State *s, uint8_t *data, uint32_t size, uint32_t addr, uint16_t port, uint32_t local,
+                          uint16_t socket) noexcept nogil:
+    """Queues one datagram; False (counted) when a limit is reached."""
+    cdef srp_datagram *d
+    if s.out_count == s.out_capacity:
+        drop(s, SRP_DROP_queue_full)
+        return False
+    if s.budget >= 0:
+        if <int64_t>size > s.budget:
+            drop(s, SRP_DROP_budget)
+            return False
+        s.budget -= size
+    if s.limits.bandwidth_out_bytes_per_second != 0:
+        if s.bandwidth_left < <int64_t>size:
+            drop(s, SRP_DROP_bandwidth)
+            return False
+        s.bandwidth_left -= size
+    d = &s.out[s.out_count]
+    s.out_count += 1
+    d.data = data
+    d.len = size
+    d.addr = addr
+    d.port = port
+    d.local = local
+    d.socket = socket
+    s.counter[SRP_COUNT_out_datagrams] += 1
+    s.counter[SRP_COUNT_out_bytes] += size
+    s.counter[SRP_COUNT_out_ping - 1 + data[4]] += 1
+    return True

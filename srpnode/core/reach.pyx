@@ -1,0 +1,593 @@
+"""Who is there, and can it be believed: ping, pong, proof of endpoints, heartbeats, names (draft STATE_1, STATE_2).
+
+An endpoint is proven once it answered a ping of ours with the pingId that only it could have read: 48 bits of a keyed hash
+over the endpoint and an epoch. Until then nothing is stored about it but, perhaps, one parked datagram; it gets at most three
+bytes for each byte it sent, and only at its own address. Everything else in the core stands on proven endpoints.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from srpnode.core.choose cimport proven
+from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.state cimport (
+    EVENT_CONNECTED,
+    EVENT_GONE,
+    EVENT_NAME_MOVED,
+    EVENT_NAME_TAKEN,
+    EVENT_PROVEN,
+    EVENT_REFUSED,
+    SRP_CHALLENGES,
+    SRP_EVENTS,
+    Challenge,
+    Event,
+    Parked,
+    State,
+    draw_below,
+    drop,
+)
+from srpnode.core.sync cimport start_sync
+from srpnode.core.types cimport (
+    SRP_CLUSTER_ID,
+    SRP_COUNT_cluster_table_full,
+    SRP_COUNT_connections,
+    SRP_COUNT_departures,
+    SRP_COUNT_events_lost,
+    SRP_COUNT_member_table_full,
+    SRP_COUNT_names_moved,
+    SRP_COUNT_parked,
+    SRP_COUNT_peers_evicted,
+    SRP_COUNT_proofs,
+    SRP_COUNT_unparked,
+    SRP_DATAGRAM_MAX,
+    SRP_DROP_budget,
+    SRP_DROP_name_taken,
+    SRP_DROP_parking_replaced,
+    SRP_DROP_peers_address,
+    SRP_DROP_peers_full,
+    SRP_DROP_peers_prefix,
+    SRP_DROP_pong_unasked,
+    SRP_DROP_scope,
+    SRP_DROP_self_named,
+    SRP_HAS,
+    SRP_KEY_ADDRESS,
+    SRP_KEY_CACHE_SIZE,
+    SRP_KEY_CACHE_SUMMARY_HASH,
+    SRP_KEY_IS_CONNECTION,
+    SRP_KEY_IS_PROBE,
+    SRP_KEY_IS_REFLECTION,
+    SRP_KEY_NAT_TYPE,
+    SRP_KEY_PING_ID,
+    SRP_KEY_PORT,
+    SRP_KEY_PROBE_EXTERNAL_PORT,
+    SRP_KEY_REFLECTION_ID,
+    SRP_KEY_REQUESTER_PEER_ID,
+    SRP_KEY_RESPONDER_PEER_ID,
+    SRP_KEY_UPTIME,
+    SRP_MESSAGE,
+    SRP_MESSAGE_MAX,
+    SRP_NONE,
+    SRP_PEER_CHALLENGED,
+    SRP_PEER_INDEXED,
+    SRP_PEER_LIVE,
+    SRP_PEER_NAMED,
+    SRP_PING,
+    SRP_PONG,
+    SRP_SOCKET_MAIN,
+    SRP_SOCKET_PROBE,
+    SRP_SUBCLUSTER_ID,
+    SRP_TRUE,
+    srp_cluster_get,
+    srp_cluster_key,
+    srp_cluster_release,
+    srp_datagram,
+    srp_endpoint_hash,
+    srp_frame,
+    srp_hex,
+    srp_message,
+    srp_message_offset,
+    srp_message_write,
+    srp_nat_valid,
+    srp_packet,
+    srp_packet_encode,
+    srp_packet_init,
+    srp_peer,
+    srp_peers_add,
+    srp_peers_at,
+    srp_peers_join,
+    srp_peers_name,
+    srp_peers_named,
+    srp_peers_remove,
+    srp_peers_set_due,
+    srp_peers_set_live,
+    srp_peers_unname,
+    srp_prefix,
+    srp_sip,
+    srp_sip_key,
+    srp_span,
+    srp_tally_get,
+    srp_unset,
+)
+
+cdef enum:
+    EPOCH_US = 64000000          # a proof pingId is good for one to two of them
+    PARKED_MS = 4000             # a parked datagram waits that long for its proof
+    CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
+    SCOPE_INVALID = 0
+    SCOPE_LOOPBACK = 1
+    SCOPE_PRIVATE = 2
+    SCOPE_PUBLIC = 3
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+cdef void log_event(State *s, uint8_t kind, uint8_t reason, uint32_t addr, uint16_t port, const uint8_t *peer_id) noexcept nogil:
+    """Puts an event into the bounded ring that the driver empties; counted when it is full."""
+    cdef Event *e
+    if s.event_count == SRP_EVENTS:
+        s.counter[SRP_COUNT_events_lost] += 1
+        return
+    e = &s.event[(s.event_first + s.event_count) % SRP_EVENTS]
+    s.event_count += 1
+    memset(e, 0, sizeof(Event))
+    e.kind = kind
+    e.reason = reason
+    e.addr = addr
+    e.port = port
+    e.wall_ms = s.now.wall_ms
+    if peer_id != NULL:
+        memcpy(e.peer_id, peer_id, 32)
+
+# --- scope of addresses ---------------------------------------------------------------------------------------------
+
+cdef int scope_of(uint32_t addr) noexcept nogil:
+    """RFC 6890: what kind of network an address belongs to. Documentation networks count as public: laboratories use them."""
+    cdef uint32_t a = addr >> 24, b = addr >> 16
+    if a == 127:
+        return SCOPE_LOOPBACK
+    if a == 0 or a >= 224:
+        return SCOPE_INVALID
+    if a == 10 or (b >= 0xac10 and b <= 0xac1f) or b == 0xc0a8 or b == 0xa9fe or (b >= 0x6440 and b <= 0x647f):
+        return SCOPE_PRIVATE
+    return SCOPE_PUBLIC
+
+cdef bint same_scope(uint32_t a, uint32_t b) noexcept nogil:
+    return scope_of(a) == scope_of(b)
+
+cdef bint scope_allows(State *s, uint32_t addr, uint16_t port) noexcept nogil:
+    """Whether a message may name this endpoint: public or of our own kind, not ours, no privileged port (design: scope)."""
+    cdef int scope = scope_of(addr)
+    if scope == SCOPE_INVALID or port == 0 or (port < 1024 and not s.limits.privileged_ports):
+        return False
+    if addr == s.address and (port == s.port or port == s.probe_port):
+        return False
+    return scope == SCOPE_PUBLIC or scope == scope_of(s.address)
+
+# --- proofs -------------------------------------------------------------------------------------------------------------
+
+cdef void proof_id(State *s, uint32_t addr, uint16_t port, int64_t epoch, char *out) noexcept nogil:
+    """12 hex digits that only the holder of the endpoint can read."""
+    cdef uint64_t words[2]
+    cdef uint64_t mac
+    words[0] = (<uint64_t>addr << 16) | port
+    words[1] = <uint64_t>epoch
+    mac = srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+    srp_hex(<const uint8_t *>&mac, 6, out)
+    out[12] = 0
+
+cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) noexcept nogil:
+    cdef char wanted[13]
+    cdef int64_t epoch = s.now.mono_us // EPOCH_US
+    proof_id(s, addr, port, epoch, wanted)
+    if memcmp(wanted, ping_id, 13) == 0:
+        return True
+    proof_id(s, addr, port, epoch - 1, wanted)
+    return memcmp(wanted, ping_id, 13) == 0
+
+cdef bint finish(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
+                 uint32_t local, uint16_t socket) noexcept nogil:
+    """Writes the message to its place in the slab, the frame around it, and queues the datagram."""
+    cdef uint32_t size, offset = srp_message_offset(packet)
+    packet.field[SRP_MESSAGE].at = at + offset
+    packet.field[SRP_MESSAGE].len = srp_message_write(packet.type, message, <char *>at + offset, SRP_MESSAGE_MAX)
+    size = srp_packet_encode(packet, at, SRP_DATAGRAM_MAX)
+    if size == 0 or not out_push(s, at, size, addr, port, local, socket):
+        return False
+    out_commit(s, size)
+    return True
+
+cdef void send_ping(State *s, uint32_t addr, uint16_t port, uint32_t local, bint connection) noexcept nogil:
+    cdef uint8_t *at = out_reserve(s)
+    cdef srp_packet packet
+    cdef srp_message message
+    if at == NULL:
+        return
+    srp_packet_init(&packet, SRP_PING)
+    message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_PING_ID)
+    message.truth = 0
+    memcpy(message.requester_peer_id, s.peer_id, 32)
+    proof_id(s, addr, port, s.now.mono_us // EPOCH_US, message.ping_id)
+    if connection:
+        # To indexed peers: so that they count us among their connected ones.
+        message.has |= (1u << SRP_KEY_NAT_TYPE) | (1u << SRP_KEY_IS_CONNECTION)
+        message.truth |= 1u << SRP_KEY_IS_CONNECTION
+        message.nat_type = s.nat_type
+    else:
+        # A reference client that does not know its NAT type yet can answer nothing else.
+        message.has |= 1u << SRP_KEY_IS_REFLECTION
+        message.truth |= 1u << SRP_KEY_IS_REFLECTION
+    finish(s, &packet, &message, at, addr, port, local, SRP_SOCKET_MAIN)
+
+cdef void send_proof_ping(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
+    """A ping whose answer proves the endpoint. Nothing is stored."""
+    send_ping(s, addr, port, local, False)
+
+# --- parking --------------------------------------------------------------------------------------------------------------
+
+cdef Parked *parked_at(State *s, uint32_t addr, uint16_t port) noexcept nogil:
+    cdef uint64_t hash = srp_endpoint_hash(&s.peers, addr, port)
+    return &s.parked[2 * <uint32_t>((hash >> 16) & (s.parked_sets - 1))]
+
+cdef bint live_parked(State *s, Parked *p) noexcept nogil:
+    return p.len != 0 and <int>(p.expires_ms - s.now_ms) > 0
+
+cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil:
+    """Keeps one datagram of an unproven source until its proof arrives; a join is not replaced by a ping."""
+    cdef Parked *set_
+    cdef Parked *p
+    cdef Parked *chosen
+    cdef int i
+    if s.parked_sets == 0 or d.len > sizeof(set_.data):
+        return False
+    set_ = parked_at(s, d.addr, d.port)
+    chosen = set_
+    for i in range(2):
+        p = set_ + i
+        if live_parked(s, p) and p.addr == d.addr and p.port == d.port:
+            if p.data[4] != d.data[4] and not is_join:
+                return False
+            chosen = p
+            break
+        if not live_parked(s, p):
+            chosen = p
+        elif live_parked(s, chosen) and <int>(p.expires_ms - chosen.expires_ms) < 0:
+            chosen = p
+    if live_parked(s, chosen) and (chosen.addr != d.addr or chosen.port != d.port):
+        drop(s, SRP_DROP_parking_replaced)
+    chosen.addr = d.addr
+    chosen.port = d.port
+    chosen.local = d.local
+    chosen.expires_ms = s.now_ms + PARKED_MS
+    chosen.len = <uint16_t>d.len
+    memcpy(chosen.data, d.data, d.len)
+    s.counter[SRP_COUNT_parked] += 1
+    return True
+
+cdef bint unpark(State *s, uint32_t addr, uint16_t port, srp_datagram *d) noexcept nogil:
+    """Takes out what waits for this endpoint. Its bytes stay where they are until the next datagram is parked."""
+    cdef Parked *set_
+    cdef Parked *p
+    cdef int i
+    if s.parked_sets == 0:
+        return False
+    set_ = parked_at(s, addr, port)
+    for i in range(2):
+        p = set_ + i
+        if live_parked(s, p) and p.addr == addr and p.port == port:
+            d.data = p.data
+            d.len = p.len
+            d.addr = addr
+            d.port = port
+            d.local = p.local
+            d.socket = SRP_SOCKET_MAIN
+            p.len = 0
+            s.counter[SRP_COUNT_unparked] += 1
+            return True
+    return False
+
+# --- names ----------------------------------------------------------------------------------------------------------------
+
+cdef void challenge(State *s, uint32_t holder, uint32_t claimant, const uint8_t *peer_id) noexcept nogil:
+    """Pings the holder of a name that somebody else claims; settle_challenges() sees whether it answered."""
+    cdef Challenge *c
+    cdef Challenge *free = NULL
+    cdef int i
+    if s.peers.peer[holder].flags & SRP_PEER_CHALLENGED:
+        return
+    for i in range(SRP_CHALLENGES):
+        c = &s.challenge[i]
+        if c.deadline_us == 0:
+            free = c
+            break
+    if free == NULL:
+        return
+    free.holder = holder
+    free.holder_generation = s.peers.peer[holder].generation
+    free.claimant = claimant
+    free.claimant_generation = s.peers.peer[claimant].generation
+    free.started_us = s.now.mono_us
+    free.deadline_us = s.now.mono_us + CHALLENGE_US
+    memcpy(free.id, peer_id, 32)
+    s.challenges += 1
+    s.peers.peer[holder].flags |= SRP_PEER_CHALLENGED
+    s.peers.peer[holder].last_ping_us = s.now.mono_us
+    send_proof_ping(s, s.peers.peer[holder].addr, s.peers.peer[holder].port, s.peers.peer[holder].local)
+
+cdef void settle_challenges(State *s) noexcept nogil:
+    """Moves the names whose holders did not answer in time to their claimants."""
+    cdef Challenge *c
+    cdef srp_peer *holder
+    cdef srp_peer *claimant
+    cdef int i
+    if s.challenges == 0:
+        return
+    for i in range(SRP_CHALLENGES):
+        c = &s.challenge[i]
+        if c.deadline_us == 0 or c.deadline_us > s.now.mono_us:
+            continue
+        c.deadline_us = 0
+        s.challenges -= 1
+        holder = &s.peers.peer[c.holder]
+        claimant = &s.peers.peer[c.claimant]
+        if holder.generation == c.holder_generation:
+            holder.flags &= ~<uint8_t>SRP_PEER_CHALLENGED
+            if holder.last_proof_us >= c.started_us:
+                continue
+        if claimant.generation != c.claimant_generation or not proven(s, c.claimant):
+            continue
+        if holder.generation == c.holder_generation and (holder.flags & SRP_PEER_NAMED) and memcmp(holder.id, c.id, 32) == 0:
+            srp_peers_remove(&s.peers, c.holder)
+        if srp_peers_named(&s.peers, c.id) == <uint32_t>SRP_NONE:
+            srp_peers_name(&s.peers, c.claimant, c.id)
+            s.counter[SRP_COUNT_names_moved] += 1
+            log_event(s, EVENT_NAME_MOVED, 0, claimant.addr, claimant.port, c.id)
+
+cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogil:
+    """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names)."""
+    cdef uint32_t holder
+    cdef srp_peer *p = &s.peers.peer[slot]
+    if (p.flags & SRP_PEER_NAMED) and memcmp(p.id, peer_id, 32) == 0:
+        return True
+    if memcmp(peer_id, s.peer_id, 32) == 0:
+        drop(s, SRP_DROP_self_named)
+        return False
+    holder = srp_peers_named(&s.peers, peer_id)
+    if p.flags & SRP_PEER_INDEXED:  # keeps the name it is configured with
+        drop(s, SRP_DROP_name_taken)
+        return False
+    if holder == <uint32_t>SRP_NONE:
+        srp_peers_name(&s.peers, slot, peer_id)
+        return True
+    drop(s, SRP_DROP_name_taken)
+    log_event(s, EVENT_NAME_TAKEN, SRP_DROP_name_taken, p.addr, p.port, peer_id)
+    if not (s.peers.peer[holder].flags & SRP_PEER_INDEXED):
+        challenge(s, holder, slot, peer_id)
+    return False
+
+# --- peers ----------------------------------------------------------------------------------------------------------------
+
+cdef uint32_t make_room(State *s) noexcept nogil:
+    """Frees the place of the stalest of a few random peers, if it missed a heartbeat; SRP_NONE: all of them are well."""
+    cdef uint32_t i, slot, victim = SRP_NONE
+    cdef int64_t oldest = s.now.mono_us - s.keep_alive_us - s.keep_alive_us // 2
+    cdef srp_peer *p
+    for i in range(8):
+        slot = draw_below(s, s.peers.capacity)
+        p = &s.peers.peer[slot]
+        if (p.flags & 1) and not (p.flags & SRP_PEER_INDEXED) and p.last_proof_us < oldest:
+            oldest = p.last_proof_us
+            victim = slot
+    if victim != <uint32_t>SRP_NONE:
+        s.counter[SRP_COUNT_peers_evicted] += 1
+        srp_peers_remove(&s.peers, victim)
+    return victim
+
+cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
+    """A place for an endpoint that just proved itself; SRP_NONE (counted) when a limit stands against it."""
+    cdef uint32_t slot, reason = 0
+    if s.limits.peers_per_address != 0 and srp_tally_get(&s.peers.addresses, addr) >= s.limits.peers_per_address:
+        reason = SRP_DROP_peers_address
+    elif s.limits.peers_per_prefix != 0 and srp_tally_get(&s.peers.prefixes, srp_prefix(addr)) >= s.limits.peers_per_prefix:
+        reason = SRP_DROP_peers_prefix
+    elif s.peers.count == s.peers.capacity and make_room(s) == <uint32_t>SRP_NONE:
+        reason = SRP_DROP_peers_full
+    if reason != 0:
+        drop(s, reason)
+        log_event(s, EVENT_REFUSED, <uint8_t>reason, addr, port, NULL)
+        return SRP_NONE
+    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + s.keep_alive_us)
+    s.peers.peer[slot].local = local
+    return slot
+
+cdef uint32_t add_configured(State *s, uint32_t addr, uint16_t port, const uint8_t *peer_id) noexcept nogil:
+    """An indexed peer from the configuration, or a sibling identity: known from the start, unproven like everybody."""
+    cdef uint32_t slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, addr, port), addr, port)
+    if slot != <uint32_t>SRP_NONE or srp_peers_named(&s.peers, peer_id) != <uint32_t>SRP_NONE:
+        return SRP_NONE
+    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us)
+    if slot != <uint32_t>SRP_NONE:
+        s.peers.peer[slot].flags |= SRP_PEER_INDEXED
+        s.peers.peer[slot].nat_type = 31
+        srp_peers_name(&s.peers, slot, peer_id)
+    return slot
+
+cdef void connect(State *s, uint32_t slot, uint8_t nat_type) noexcept nogil:
+    """Makes a proven peer a connected one: it can be introduced and chosen."""
+    cdef srp_peer *p = &s.peers.peer[slot]
+    if p.flags & SRP_PEER_INDEXED:
+        return
+    p.nat_type = nat_type
+    if not (p.flags & SRP_PEER_LIVE):
+        srp_peers_set_live(&s.peers, slot, True)
+        s.counter[SRP_COUNT_connections] += 1
+        log_event(s, EVENT_CONNECTED, 0, p.addr, p.port, p.id)
+
+cdef void join_one(State *s, uint32_t slot, uint64_t key, const uint8_t *id, uint32_t length) noexcept nogil:
+    cdef uint32_t cluster = srp_cluster_get(&s.peers, key, id, length)
+    if cluster == <uint32_t>SRP_NONE:
+        s.counter[SRP_COUNT_cluster_table_full] += 1
+    elif not srp_peers_join(&s.peers, slot, cluster):
+        s.counter[SRP_COUNT_member_table_full] += 1
+        srp_cluster_release(&s.peers, cluster)
+
+cdef void join_cluster(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame) noexcept nogil:
+    """Notes the cluster and subcluster that a frame of this peer names."""
+    cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
+    if c.len != 32 or s.peers.peer[slot].flags & SRP_PEER_INDEXED:
+        return
+    join_one(s, slot, srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0), d.data + c.at, 32)
+    if not srp_unset(d.data, sub):
+        join_one(s, slot, srp_cluster_key(&s.peers, d.data + c.at, 32, d.data + sub.at, sub.len), d.data + sub.at, sub.len)
+
+# --- ping -----------------------------------------------------------------------------------------------------------------
+
+cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
+    """What a ping with a NAT type does for a proven peer: a connection ping, or the heartbeat of one that we forgot."""
+    if not claim_name(s, slot, message.requester_peer_id):
+        return
+    if SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime < 4e12:
+        s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)
+    connect(s, slot, message.nat_type)
+    join_cluster(s, slot, d, frame)
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
+        start_sync(s, slot)
+
+cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
+    """Answers with a pong from the main socket, perhaps a second from the probe socket, and asks a stranger for its proof."""
+    cdef srp_packet packet
+    cdef srp_message pong
+    cdef uint8_t *at
+    cdef uint16_t probe_port
+    cdef bint known = slot != <uint32_t>SRP_NONE
+    cdef bint has_nat = SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type)
+    cdef bint connection = SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and has_nat
+    cdef bint is_reflection = SRP_TRUE(message, SRP_KEY_IS_REFLECTION)
+    if memcmp(message.requester_peer_id, s.peer_id, 32) == 0:
+        drop(s, SRP_DROP_self_named)
+        return
+    if known:
+        if has_nat:
+            welcome(s, slot, d, frame, message)
+    elif has_nat:
+        park(s, d, False)
+    srp_packet_init(&packet, SRP_PONG)
+    pong.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_RESPONDER_PEER_ID) | (1u << SRP_KEY_CACHE_SUMMARY_HASH) \
+        | (1u << SRP_KEY_UPTIME) | (1u << SRP_KEY_CACHE_SIZE)
+    pong.truth = 0
+    memcpy(pong.requester_peer_id, message.requester_peer_id, 32)
+    memcpy(pong.responder_peer_id, s.peer_id, 32)
+    memcpy(pong.cache_summary_hash, s.store.top, 20)
+    pong.uptime = <double>((s.now.mono_us - s.started_us) // 1000)
+    pong.cache_size = s.store.count
+    if SRP_HAS(message, SRP_KEY_REFLECTION_ID):
+        pong.has |= 1u << SRP_KEY_REFLECTION_ID
+        memcpy(pong.reflection_id, message.reflection_id, sizeof(pong.reflection_id))
+    if SRP_HAS(message, SRP_KEY_PING_ID):
+        pong.has |= 1u << SRP_KEY_PING_ID
+        memcpy(pong.ping_id, message.ping_id, sizeof(pong.ping_id))
+    if is_reflection:
+        pong.has |= 1u << SRP_KEY_IS_REFLECTION
+        pong.truth |= 1u << SRP_KEY_IS_REFLECTION
+    else:
+        pong.has |= 1u << SRP_KEY_NAT_TYPE
+        pong.nat_type = s.nat_type
+    if connection:
+        pong.has |= 1u << SRP_KEY_IS_CONNECTION
+        pong.truth |= 1u << SRP_KEY_IS_CONNECTION
+    else:
+        pong.has |= (1u << SRP_KEY_PORT) | (1u << SRP_KEY_ADDRESS)
+        pong.port = d.port
+        pong.address = d.addr
+        if SRP_HAS(message, SRP_KEY_IS_PROBE):
+            pong.has |= 1u << SRP_KEY_IS_PROBE
+            pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
+    at = out_reserve(s)
+    if at == NULL or not finish(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
+        return
+    if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
+        probe_port = message.probe_external_port
+        if probe_port < 1024 and not s.limits.privileged_ports:
+            drop(s, SRP_DROP_scope)
+        else:
+            at = out_reserve(s)
+            if at == NULL:
+                return
+            srp_packet_init(&packet, SRP_PONG)
+            pong.port = probe_port
+            pong.has |= 1u << SRP_KEY_PORT
+            finish(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
+    # Not to the source of a probe: a client would take the ping for a step of its own reflection.
+    if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
+        send_proof_ping(s, d.addr, d.port, d.local)
+
+# --- pong -----------------------------------------------------------------------------------------------------------------
+
+cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
+    """Takes the proof of an endpoint and measures its temporal distance (draft: the delta between request and answer)."""
+    cdef srp_peer *p
+    cdef int64_t delta
+    cdef bint first
+    slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
+    if not SRP_HAS(message, SRP_KEY_PING_ID) or not proves(s, d.addr, d.port, message.ping_id):
+        drop(s, SRP_DROP_pong_unasked)
+        return
+    if memcmp(message.responder_peer_id, s.peer_id, 32) == 0:
+        drop(s, SRP_DROP_self_named)
+        return
+    if slot == <uint32_t>SRP_NONE:
+        slot = admit(s, d.addr, d.port, d.local)
+        if slot == <uint32_t>SRP_NONE:
+            return
+    p = &s.peers.peer[slot]
+    if (p.flags & SRP_PEER_INDEXED) and memcmp(p.id, message.responder_peer_id, 32) != 0:
+        drop(s, SRP_DROP_name_taken)
+        return
+    first = not proven(s, slot)
+    p.last_proof_us = p.last_update_us = s.now.mono_us
+    if p.last_ping_us >= 0:
+        delta = (s.now.mono_us - p.last_ping_us) // 1000
+        p.last_ping_us = -1
+        if p.distance_ms != 0xffffffffu:
+            delta = (3 * <int64_t>p.distance_ms + delta) // 4
+        p.distance_ms = <uint32_t>delta if delta < 60000 else 60000
+    if p.flags & SRP_PEER_INDEXED:
+        srp_peers_set_live(&s.peers, slot, True)
+    if first:
+        s.counter[SRP_COUNT_proofs] += 1
+        log_event(s, EVENT_PROVEN, 0, d.addr, d.port, message.responder_peer_id)
+    claim_name(s, slot, message.responder_peer_id)
+
+# --- heartbeats -----------------------------------------------------------------------------------------------------------
+
+cdef void heartbeats(State *s) noexcept nogil:
+    """Pings the peers whose turn has come, drops those that gave no proof for four keep-alives.
+
+    Who joined in the same moment is not visited in the same moment: at most twice the even pace is worked off.
+    """
+    cdef int64_t elapsed = s.now.mono_us - s.heartbeat_at_us
+    cdef int64_t most
+    cdef uint32_t slot
+    cdef srp_peer *p
+    s.heartbeat_at_us = s.now.mono_us
+    if elapsed > s.keep_alive_us:
+        elapsed = s.keep_alive_us
+    most = 4 + 2 * elapsed * s.peers.count // s.keep_alive_us
+    if most > 256:
+        most = 256
+    while most > 0:
+        most -= 1
+        slot = s.peers.due_first
+        if slot == <uint32_t>SRP_NONE:
+            return
+        p = &s.peers.peer[slot]
+        if p.due_us > s.now.mono_us:
+            return
+        if not proven(s, slot):
+            if p.flags & SRP_PEER_INDEXED:
+                srp_peers_set_live(&s.peers, slot, False)
+            else:
+                s.counter[SRP_COUNT_departures] += 1
+                log_event(s, EVENT_GONE, 0, p.addr, p.port, p.id)
+                srp_peers_remove(&s.peers, slot)
+                continue
+        p.last_ping_us = s.now.mono_us
+        srp_peers_set_due(&s.peers, slot, s.now.mono_us + s.keep_alive_us)
+        send_ping(s, p.addr, p.port, p.local, (p.flags & SRP_PEER_INDEXED) != 0)

@@ -1,0 +1,191 @@
+# Everything one identity knows, in one struct that all parts of the core work on. Allocated once, by Node.
+#
+#   node      what comes in, in which order it is checked, and the Python face
+#   reach     ping, pong, proof of endpoints, heartbeats, names
+#   meet      join, introductions, rendezvous
+#   gossip    publish, the cache's ejection and expiry, query, stream
+#   sync      bringing a peer up to date
+#   choose    which peers a packet goes to
+#   out       the output queue
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from srpnode.core.types cimport (
+    SRP_COUNTERS,
+    srp_datagram,
+    srp_frame,
+    srp_message,
+    srp_meter,
+    srp_now,
+    srp_peers,
+    srp_prefix_digits,
+    srp_recent,
+    srp_sip_key,
+    srp_store,
+)
+
+cdef extern from *:
+    """
+    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_CHALLENGES = 64, SRP_EVENTS = 256 };
+    """
+    enum:
+        SRP_JOB_CLUSTERS
+        SRP_RULES_MAX
+        SRP_CHALLENGES
+        SRP_EVENTS
+
+# What may change while running. Rates: 0 = unlimited.
+ctypedef struct Limits:
+    uint32_t replicated_per_minute
+    uint32_t control_per_minute
+    uint32_t address_per_minute
+    uint32_t prefix_per_minute
+    uint32_t unproven_per_second
+    uint32_t introductions              # cluster members that a join is introduced to
+    uint32_t introductions_per_minute   # that one peer receives
+    uint32_t relayed_joins_per_minute   # towards one prefix, from all requesters
+    uint32_t peers_per_address
+    uint32_t peers_per_prefix
+    uint32_t sync_packets_per_second    # to one peer
+    uint32_t privileged_ports
+    uint64_t bandwidth_out_bytes_per_second
+
+# A join or connection ping that waits for its sender's proof.
+ctypedef struct Parked:
+    uint64_t endpoint
+    uint32_t addr
+    uint32_t local
+    uint32_t expires_ms
+    uint16_t port
+    uint16_t len
+    uint8_t data[1424]
+
+# Packets on their way to one peer that lacks them.
+ctypedef struct SyncJob:
+    uint32_t peer
+    uint32_t generation
+    uint8_t phase                       # 0 free, else SYNC_… of sync.pyx
+    uint8_t clusters                    # of the peer, whose packets go first
+    uint8_t at_cluster
+    uint8_t started
+    uint16_t digits                     # buckets below the prefix that the peer lacks
+    uint32_t entry                      # last sent of the cluster, and its serial
+    uint32_t serial
+    uint64_t cluster[4]                 # keys
+    uint8_t last_id[32]
+    int64_t next_us
+    srp_prefix_digits prefix
+
+# Somebody claims the name of a peer: whoever fails the ping loses it.
+ctypedef struct Challenge:
+    uint32_t holder
+    uint32_t holder_generation
+    uint32_t claimant
+    uint32_t claimant_generation
+    int64_t started_us
+    int64_t deadline_us                 # 0 = free
+    uint8_t id[32]
+
+ctypedef struct Event:
+    uint8_t kind
+    uint8_t reason                      # a drop counter, or 0
+    uint16_t port
+    uint32_t addr
+    int64_t wall_ms
+    uint8_t peer_id[32]
+    uint8_t cluster[8]
+
+ctypedef struct State:
+    # identity
+    uint8_t peer_id[32]
+    uint8_t secret[16]                  # of the proofs
+    srp_sip_key key                     # of the tables
+    uint64_t random
+    uint32_t address                    # advertised, 0 = not known
+    uint16_t port
+    uint16_t probe_port
+    uint8_t nat_type
+    int64_t keep_alive_us
+    int64_t started_us
+    uint32_t cache_ttl_s
+    uint64_t store_max                  # bytes of the cache
+    Limits limits
+    # time
+    srp_now now
+    uint32_t now_ms                     # low bits of the monotonic clock
+    uint32_t minute                     # of it
+    # tables
+    void *memory
+    srp_peers peers
+    srp_store store
+    srp_recent gate_publish
+    srp_recent gate_join
+    srp_recent gate_other               # sync, query, intro: the key says which
+    srp_recent routes                   # query id -> peer slot, generation in the high 12 bits
+    srp_meter endpoints
+    srp_meter addresses
+    srp_meter prefixes
+    srp_meter join_targets
+    Parked *parked
+    uint32_t parked_sets
+    SyncJob *job
+    uint32_t jobs
+    uint32_t jobs_active
+    uint32_t job_next
+    Challenge challenge[64]
+    uint32_t challenges
+    # output
+    srp_datagram *out
+    uint32_t out_count
+    uint32_t out_capacity
+    uint8_t *slab
+    uint32_t slab_used
+    uint32_t slab_size
+    int64_t budget                      # bytes left for an unproven source; -1 = proven
+    int64_t bandwidth_left
+    int64_t bandwidth_at_us
+    # this second
+    int64_t second_at_us
+    uint32_t unproven_used
+    uint32_t sync_work_used
+    # times of the main loop
+    int64_t heartbeat_at_us
+    int64_t refresh_at_us
+    int64_t expiry_at_us
+    # access rules: prefixes as address and mask, clusters by their key
+    uint32_t rule_addr[256]
+    uint32_t rule_mask[256]
+    uint8_t rule_allow[256]
+    uint32_t rules
+    uint8_t rules_default_allow
+    uint64_t cluster_rule[256]
+    uint32_t cluster_rules
+    uint8_t cluster_rules_allow         # 1: only those listed, 0: all but those listed
+    # what happened
+    uint64_t counter[256]
+    Event event[256]
+    uint32_t event_first
+    uint32_t event_count
+
+cdef enum EventKind:
+    EVENT_PROVEN = 1
+    EVENT_CONNECTED
+    EVENT_GONE
+    EVENT_NAME_MOVED
+    EVENT_NAME_TAKEN
+    EVENT_REFUSED
+    EVENT_LIMITED
+
+cdef inline void drop(State *s, uint32_t reason) noexcept nogil:
+    s.counter[reason] += 1
+
+cdef inline uint64_t draw(State *s) noexcept nogil:
+    """Next random number (splitmix64): reproducible, not secret."""
+    cdef uint64_t z
+    s.random += <uint64_t>0x9e3779b97f4a7c15
+    z = s.random
+    z = (z ^ (z >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94d049bb133111eb
+    return z ^ (z >> 31)
+
+cdef inline uint32_t draw_below(State *s, uint32_t n) noexcept nogil:
+    return <uint32_t>(((draw(s) >> 32) * n) >> 32)

@@ -1,0 +1,375 @@
+"""Bringing a peer up to date: summaries that are compared level by level, and the packets that the other side lacks (draft STATE_6).
+
+A summary covers the ids below a prefix in sixteen buckets. Where the other side has nothing, our packets go there, where the
+hashes differ, our summary one level down. Packets leave at a pace that a peer can take, those of its own clusters first.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from srpnode.core.choose cimport proven
+from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
+from srpnode.core.types cimport (
+    SRP_COUNT_gate_evicted,
+    SRP_COUNT_sync_packets,
+    SRP_COUNT_sync_summaries,
+    SRP_COUNT_syncs_started,
+    SRP_DATAGRAM_MAX,
+    SRP_DROP_duplicate,
+    SRP_DROP_summary,
+    SRP_DROP_sync_jobs,
+    SRP_DROP_sync_work,
+    SRP_MESSAGE,
+    SRP_NONE,
+    SRP_PACKET_ID,
+    SRP_SOCKET_MAIN,
+    SRP_SYNC,
+    SRP_USR4,
+    c_bool,
+    srp_cluster,
+    srp_cluster_find,
+    srp_datagram,
+    srp_entry,
+    srp_frame,
+    srp_message_offset,
+    srp_packet,
+    srp_packet_encode,
+    srp_packet_init,
+    srp_peer,
+    srp_prefix_digits,
+    srp_recent_add,
+    srp_recent_find,
+    srp_sip,
+    srp_span,
+    srp_store_copy,
+    srp_store_from,
+    srp_store_refresh,
+    srp_store_summary,
+    srp_store_summary_work,
+    srp_summary_decode,
+    srp_summary_encode,
+)
+
+cdef enum:
+    FREE = 0
+    WAITING = 1               # for a fresh summary, to send it
+    OWN_CLUSTERS = 2
+    THE_REST = 3
+    STEP_US = 10000           # a job is served that often
+    AT_ONCE = 8               # so few packets need no job
+    WALK = 64                 # ids or packets looked at in one step
+    REFRESH_US = 100000       # a changed cache is summarised again after that long,
+    REFRESH_LARGE_US = 500000 # or that long when it holds many packets
+    LARGE = 20000
+    REFRESH_IDS = 512         # hashed in one slice
+    SYNC_EVERY_US = 6000000
+    SYNC_GATE_MS = 1000
+    WORK_PER_SECOND = 1000000 # ids hashed for summaries
+
+# --- summary ------------------------------------------------------------------------------------------------------------
+
+cdef void refresh_summary(State *s) noexcept nogil:
+    """Keeps the summary of the whole cache, which pongs carry, no older than a second, in slices."""
+    if s.now.mono_us < s.refresh_at_us:
+        return
+    if not (s.store.top_dirty or s.store.refreshing):
+        return
+    if srp_store_refresh(&s.store, REFRESH_IDS + s.store.count // 256):
+        s.refresh_at_us = s.now.mono_us
+    if not s.store.refreshing:
+        s.refresh_at_us = s.now.mono_us + (REFRESH_US if s.store.count < LARGE else REFRESH_LARGE_US)
+
+cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcept nogil:
+    cdef uint8_t bucket[16][20]
+    cdef uint8_t digest[20]
+    cdef char since[20]
+    cdef uint8_t *at
+    cdef uint32_t mask, size, n, work
+    cdef srp_packet packet
+    cdef int64_t value = s.now.wall_ms - 21600000
+    work = srp_store_summary_work(&s.store, prefix)
+    if s.sync_work_used + work > WORK_PER_SECOND:
+        drop(s, SRP_DROP_sync_work)
+        return False
+    at = out_reserve(s)
+    if at == NULL:
+        return False
+    mask = srp_store_summary(&s.store, prefix, bucket, digest, &s.sync_work_used)
+    s.sync_work_used += 16
+    srp_packet_init(&packet, SRP_SYNC)
+    n = 0
+    if value < 0:
+        value = 0
+    size = 0
+    while True:  # decimal digits, the last first
+        since[19 - size] = <char>(48 + value % 10)
+        size += 1
+        value = value // 10
+        if value == 0:
+            break
+    packet.field[SRP_USR4].at = <const uint8_t *>since + 20 - size
+    packet.field[SRP_USR4].len = size
+    n = srp_message_offset(&packet)
+    packet.field[SRP_MESSAGE].at = at + n
+    packet.field[SRP_MESSAGE].len = srp_summary_encode(prefix, digest, mask, <const uint8_t (*)[20]>bucket, at + n)
+    size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
+    if size == 0 or not out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN):
+        return False
+    out_commit(s, size)
+    s.counter[SRP_COUNT_sync_summaries] += 1
+    return True
+
+# --- jobs -----------------------------------------------------------------------------------------------------------------
+
+cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
+    """A free job for the peer, or NULL (counted). The search goes on where the last one ended."""
+    cdef uint32_t i, at
+    cdef SyncJob *job
+    if s.jobs_active < s.jobs:
+        for i in range(s.jobs):
+            at = (s.job_next + i) % s.jobs
+            job = &s.job[at]
+            if job.phase == FREE:
+                s.job_next = (at + 1) % s.jobs
+                memset(job, 0, sizeof(SyncJob))
+                job.peer = slot
+                job.generation = s.peers.peer[slot].generation
+                job.next_us = s.now.mono_us
+                s.jobs_active += 1
+                return job
+    drop(s, SRP_DROP_sync_jobs)
+    return NULL
+
+cdef void end_job(State *s, SyncJob *job) noexcept nogil:
+    job.phase = FREE
+    s.jobs_active -= 1
+
+cdef void start_sync(State *s, uint32_t slot) noexcept nogil:
+    """Offers our summary to a peer that connects, at most every six seconds (reference: on first contact)."""
+    cdef srp_peer *p = &s.peers.peer[slot]
+    cdef SyncJob *job
+    if p.last_sync_us >= 0 and s.now.mono_us - p.last_sync_us < SYNC_EVERY_US:
+        return
+    job = new_job(s, slot)
+    if job == NULL:
+        return
+    job.phase = WAITING
+    p.last_sync_us = s.now.mono_us
+    s.counter[SRP_COUNT_syncs_started] += 1
+
+cdef void note_clusters(State *s, SyncJob *job, srp_peer *p) noexcept nogil:
+    """The clusters of a peer that have packets here: theirs go first."""
+    cdef uint32_t m = p.members
+    cdef srp_cluster *c
+    while m != <uint32_t>SRP_NONE and job.clusters < SRP_JOB_CLUSTERS:
+        c = &s.peers.cluster[s.peers.member[m].cluster]
+        if c.packets != 0:
+            job.cluster[job.clusters] = c.key
+            job.clusters += 1
+        m = s.peers.member[m].peer_next
+
+cdef bint wanted(SyncJob *job, const uint8_t *id) noexcept nogil:
+    """Whether an id lies in the buckets that the peer lacks."""
+    cdef uint32_t i, digit
+    for i in range(job.prefix.len + <uint32_t>1):
+        digit = (id[i // 2] & 15) if i & 1 else (id[i // 2] >> 4)
+        if i < job.prefix.len:
+            if digit != job.prefix.digit[i]:
+                return False
+        elif not (job.digits >> digit) & 1:
+            return False
+    return True
+
+cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
+    cdef uint8_t *at = out_reserve(s)
+    cdef uint32_t size
+    if at == NULL:
+        return False
+    size = srp_store_copy(&s.store, entry, at)
+    if not out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN):
+        return False
+    out_commit(s, size)
+    s.counter[SRP_COUNT_sync_packets] += 1
+    return True
+
+cdef uint32_t next_of_cluster(State *s, SyncJob *job) noexcept nogil:
+    """The packet after the last one sent of the current cluster, in order of arrival. What was sent may be gone by now."""
+    cdef uint32_t c = srp_cluster_find(&s.peers, job.cluster[job.at_cluster])
+    cdef srp_entry *e = s.store.entry
+    cdef uint32_t at, steps = WALK
+    if c == <uint32_t>SRP_NONE:
+        return SRP_NONE
+    if not job.started:
+        return s.peers.cluster[c].oldest
+    if job.entry != <uint32_t>SRP_NONE and e[job.entry].serial == job.serial and e[job.entry].cluster == c \
+            and e[job.entry].size != 0:
+        return e[job.entry].cluster_newer
+    at = s.peers.cluster[c].oldest
+    while at != <uint32_t>SRP_NONE and <int>(e[at].serial - job.serial) <= 0 and steps > 0:
+        at = e[at].cluster_newer
+        steps -= 1
+    return at
+
+cdef bint of_sent_cluster(State *s, SyncJob *job, uint32_t cluster) noexcept nogil:
+    cdef uint32_t i
+    if cluster == <uint32_t>SRP_NONE:
+        return False
+    for i in range(job.clusters):
+        if s.peers.cluster[cluster].key == job.cluster[i]:
+            return True
+    return False
+
+cdef bint next_digit(SyncJob *job, srp_prefix_digits *prefix) noexcept nogil:
+    """The lowest bucket that is still to be sent."""
+    cdef uint32_t i
+    if job.digits == 0:
+        return False
+    i = 0
+    while not (job.digits >> i) & 1:
+        i += 1
+    prefix[0] = job.prefix
+    prefix.digit[job.prefix.len] = <uint8_t>i
+    prefix.len = job.prefix.len + 1
+    return True
+
+cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
+    """Sends up to so many packets of a job, looking at a bounded number."""
+    cdef srp_peer *p = &s.peers.peer[job.peer]
+    cdef uint32_t entry, looked = 0
+    cdef srp_prefix_digits prefix
+    while job.phase == OWN_CLUSTERS and packets > 0 and looked < WALK:
+        looked += 1
+        if job.at_cluster >= job.clusters:
+            job.phase = THE_REST
+            job.started = 0
+            break
+        entry = next_of_cluster(s, job)
+        if entry == <uint32_t>SRP_NONE:
+            job.at_cluster += 1
+            job.started = 0
+            continue
+        if wanted(job, s.store.entry[entry].id):
+            if not send_entry(s, p, entry):
+                return
+            packets -= 1
+        job.started = 1
+        job.entry = entry
+        job.serial = s.store.entry[entry].serial
+    while job.phase == THE_REST and packets > 0 and looked < WALK:
+        looked += 1
+        if not next_digit(job, &prefix):
+            end_job(s, job)
+            return
+        entry = srp_store_from(&s.store, &prefix, job.last_id if job.started else NULL, True)
+        if entry == <uint32_t>SRP_NONE:
+            job.digits &= ~(<uint16_t>1 << prefix.digit[prefix.len - 1])
+            job.started = 0
+            continue
+        if not of_sent_cluster(s, job, s.store.entry[entry].cluster):
+            if not send_entry(s, p, entry):
+                return
+            packets -= 1
+        job.started = 1
+        memcpy(job.last_id, s.store.entry[entry].id, 32)
+
+cdef void work_on_jobs(State *s) noexcept nogil:
+    """Serves the jobs whose time has come."""
+    cdef uint32_t i, seen = 0, active = s.jobs_active, packets
+    cdef SyncJob *job
+    cdef srp_prefix_digits all
+    packets = s.limits.sync_packets_per_second // (1000000 // STEP_US)
+    if packets == 0:
+        packets = 1 if s.limits.sync_packets_per_second != 0 else WALK
+    for i in range(s.jobs):
+        if seen == active:
+            return
+        job = &s.job[i]
+        if job.phase == FREE:
+            continue
+        seen += 1
+        if job.next_us > s.now.mono_us:
+            continue
+        job.next_us = s.now.mono_us + STEP_US
+        if s.peers.peer[job.peer].generation != job.generation or not s.peers.peer[job.peer].flags & 1 \
+                or not proven(s, job.peer):
+            end_job(s, job)
+        elif job.phase == WAITING:
+            if s.store.top_dirty or s.store.refreshing:
+                s.refresh_at_us = 0
+                continue
+            all.len = 0
+            send_summary(s, &s.peers.peer[job.peer], &all)
+            end_job(s, job)
+        else:
+            serve(s, job, packets)
+
+# --- receiving ------------------------------------------------------------------------------------------------------------
+
+cdef uint32_t few_below(State *s, srp_prefix_digits *prefix, uint32_t *entries) noexcept nogil:
+    """The packets below a prefix if they are few; more than AT_ONCE means: at least that many."""
+    cdef uint32_t n = 0
+    cdef uint32_t entry = srp_store_from(&s.store, prefix, NULL, False)
+    while entry != <uint32_t>SRP_NONE and n <= AT_ONCE:
+        if n < AT_ONCE:
+            entries[n] = entry
+        n += 1
+        entry = srp_store_from(&s.store, prefix, s.store.entry[entry].id, True)
+    return n
+
+cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
+    """Compares a peer's summary with ours and sends what it lacks, or the next level where we differ."""
+    cdef srp_prefix_digits prefix, child
+    cdef uint8_t theirs[16][20]
+    cdef uint8_t ours[16][20]
+    cdef uint8_t their_hash[20]
+    cdef uint8_t our_hash[20]
+    cdef uint32_t their_mask, our_mask, i, j, n, work
+    cdef uint32_t entries[8]
+    cdef uint16_t lacking = 0
+    cdef uint64_t key
+    cdef srp_span id = frame.field[SRP_PACKET_ID], m = frame.field[SRP_MESSAGE]
+    cdef srp_peer *p = &s.peers.peer[slot]
+    cdef SyncJob *job
+    # By sender: late joiners all send the same bytes (reference-side gate keeps the second from being served).
+    key = srp_sip(&s.key, d.data + id.at, id.len) ^ srp_sip(&s.key, &p.generation, 4) ^ (<uint64_t>slot << 32)
+    if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
+        drop(s, SRP_DROP_duplicate)
+        return
+    if srp_recent_add(&s.gate_other, key, s.now_ms, SYNC_GATE_MS, 0):
+        s.counter[SRP_COUNT_gate_evicted] += 1
+    if srp_summary_decode(d.data + m.at, m.len, &prefix, their_hash, &their_mask, theirs) != 0:
+        drop(s, SRP_DROP_summary)
+        return
+    work = srp_store_summary_work(&s.store, &prefix)
+    if s.sync_work_used + work > WORK_PER_SECOND:
+        drop(s, SRP_DROP_sync_work)
+        return
+    if prefix.len == 0 and s.store.count < LARGE // 4:
+        while not srp_store_refresh(&s.store, REFRESH_IDS):
+            s.sync_work_used += REFRESH_IDS
+    our_mask = srp_store_summary(&s.store, &prefix, ours, our_hash, &s.sync_work_used)
+    s.sync_work_used += 16
+    if memcmp(our_hash, their_hash, 20) == 0 or prefix.len >= 64:
+        return
+    child = prefix
+    child.len = prefix.len + 1
+    for i in range(16):
+        child.digit[prefix.len] = <uint8_t>i
+        if not (their_mask >> i) & 1:
+            if not (our_mask >> i) & 1:
+                continue
+            n = few_below(s, &child, entries)
+            if n > AT_ONCE:
+                lacking |= <uint16_t>1 << i
+            else:
+                for j in range(n):
+                    send_entry(s, p, entries[j])
+        elif not (our_mask >> i) & 1 or memcmp(ours[i], theirs[i], 20) != 0:
+            send_summary(s, p, &child)
+    if lacking != 0:
+        job = new_job(s, slot)
+        if job != NULL:
+            job.phase = OWN_CLUSTERS
+            job.digits = lacking
+            job.prefix = prefix
+            note_clusters(s, job, p)
