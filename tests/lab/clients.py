@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from ..node import node
 from .namespaces import Namespace
 from .programs import Message, Speaker
-from .requirements import missing_reference, node
+from .requirements import missing_reference
 from .world import INTERNET
 
 HERE = Path(__file__).parent

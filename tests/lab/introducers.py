@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..node import node
 from .clients import HERE, Known
 from .namespaces import Namespace
 from .programs import Message, Program, Speaker
-from .requirements import missing_reference, node
+from .requirements import missing_reference
 from .world import INTERNET, INTRODUCERS, World
 
 START_S = 15.0

