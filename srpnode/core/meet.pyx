@@ -7,6 +7,7 @@ at the rendezvous peer that proved the joiner; there the two are introduced, bet
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from srpnode.core.app cimport answer_elsewhere, met_by_frame, own_cluster
 from srpnode.core.choose cimport (
     CHOOSE_MAX,
     Choice,
@@ -17,8 +18,9 @@ from srpnode.core.choose cimport (
     proven,
 )
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.reach cimport claim_name, connect, join_cluster, same_scope, scope_allows
-from srpnode.core.state cimport State, drop
+from srpnode.core.reach cimport claim_name, connect, same_scope, scope_allows
+from srpnode.core.punch cimport reached
+from srpnode.core.state cimport Own, State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_claims_wrong,
@@ -62,7 +64,6 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
-    SRP_SOCKET_MAIN,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
     srp_cluster_key,
@@ -158,8 +159,8 @@ cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uin
     if not build_intro(s, &packet, pb, rendezvous, &about_b, &size_b) or s.out_count + 2 > s.out_capacity:
         s.slab_used = used
         return
-    out_push(s, about_a, size_a, pb.addr, pb.port, pb.local, SRP_SOCKET_MAIN)
-    out_push(s, about_b, size_b, pa.addr, pa.port, pa.local, SRP_SOCKET_MAIN)
+    out_push(s, about_a, size_a, pb.addr, pb.port, pb.local, pb.socket)
+    out_push(s, about_b, size_b, pa.addr, pa.port, pa.local, pa.socket)
     s.counter[SRP_COUNT_introductions] += 1
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
@@ -236,7 +237,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     out_commit(s, size)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+        out_push(s, at, size, p.addr, p.port, p.local, p.socket)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
@@ -280,7 +281,7 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         d.data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, d.data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+        out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 # --- join -------------------------------------------------------------------------------------------------------------
@@ -318,6 +319,7 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     cdef uint64_t cluster_key, sub_key = 0, id_key, endpoint
     cdef uint32_t ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000), known
     cdef Choice met
+    cdef Own *own
     if c.len != 32:
         drop(s, SRP_DROP_cluster_id)
         return
@@ -344,6 +346,10 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known):
             s.counter[SRP_COUNT_joins_known] += 1
             return
+        if s.owns != 0:
+            own = own_cluster(s, d.data, frame)
+            if own != NULL:
+                answer_elsewhere(s, d, frame, message, own)
         pass_on(s, d, frame, message, slot, sub_key, cluster_key)
         return
 
@@ -355,9 +361,10 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
     srp_recent_add(&s.gate_join, id_key, s.now_ms, ttl_ms, 0)
     connect(s, slot, message.nat_type)
+    reached(s, slot, message.requester_peer_id)
+    met_by_frame(s, slot, d.data, frame)
     if p.flags & SRP_PEER_INDEXED:
         return
-    join_cluster(s, slot, d, frame)
     if message.address != d.addr or message.port != d.port:
         s.counter[SRP_COUNT_claims_wrong] += 1
     if SRP_HAS(message, SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID):

@@ -22,7 +22,6 @@ from srpnode.core.types cimport (
     SRP_MESSAGE,
     SRP_NONE,
     SRP_PACKET_ID,
-    SRP_SOCKET_MAIN,
     SRP_SYNC,
     SRP_USR4,
     c_bool,
@@ -113,7 +112,7 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     packet.field[SRP_MESSAGE].at = at + n
     packet.field[SRP_MESSAGE].len = srp_summary_encode(prefix, digest, mask, <const uint8_t (*)[20]>bucket, at + n)
     size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size == 0 or not out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN):
+    if size == 0 or not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
         return False
     out_commit(s, size)
     s.counter[SRP_COUNT_sync_summaries] += 1
@@ -186,7 +185,7 @@ cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
     if at == NULL:
         return False
     size = srp_store_copy(&s.store, entry, at)
-    if not out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN):
+    if not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
         return False
     out_commit(s, size)
     s.counter[SRP_COUNT_sync_packets] += 1

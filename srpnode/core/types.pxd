@@ -98,6 +98,7 @@ cdef extern from "message.h" nogil:
         SRP_KEY_TIMESTAMP
         SRP_KEY_ADDRESS
         SRP_KEY_PORT
+        SRP_KEY_KEY
         SRP_KEY_RENDEZVOUS_ADDRESS
         SRP_KEY_RENDEZVOUS_PORT
         SRP_KEY_RENDEZVOUS_TYPE
@@ -128,6 +129,8 @@ cdef extern from "message.h" nogil:
         double cache_size
         double timestamp
         double rendezvous_deadline
+        const char *key
+        uint32_t key_len
     bint SRP_HAS(const srp_message *m, int key)
     bint SRP_TRUE(const srp_message *m, int key)
     srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, srp_message *message)
@@ -188,6 +191,8 @@ cdef extern from "peers.h" nogil:
         uint8_t nat_type
         uint8_t flags
         uint32_t local
+        uint16_t socket
+        uint16_t probed
         uint32_t generation
         int64_t last_update_us
         int64_t last_proof_us
@@ -332,6 +337,10 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_sync_jobs
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
+        SRP_DROP_intro_stale
+        SRP_DROP_intro_known
+        SRP_DROP_attempts_full
+        SRP_DROP_app_full
         SRP_COUNT_in_datagrams
         SRP_COUNT_in_bytes
         SRP_COUNT_out_datagrams
@@ -364,4 +373,15 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_sync_summaries
         SRP_COUNT_sync_packets
         SRP_COUNT_events_lost
+        SRP_COUNT_reflections
+        SRP_COUNT_reflections_failed
+        SRP_COUNT_attempts
+        SRP_COUNT_attempts_direct
+        SRP_COUNT_attempts_proxied
+        SRP_COUNT_proxies_upgraded
+        SRP_COUNT_openers
+        SRP_COUNT_published
+        SRP_COUNT_unpublished
+        SRP_COUNT_unpublished_lost
+        SRP_COUNT_delivered
     const char *srp_counter_name(unsigned int counter)
