@@ -11,6 +11,7 @@ trace         what those datagrams say
 programs      programs inside a namespace that speak lines of JSON
 clients       peers under test: one more kind of client is one more entry there
 introducers   the indexed peers that the clients know
-pairing       one try: two clients become ready, meet, and talk
+pairing       two clients behind two NATs with the same introducers, and sessions of both
+attempt       one try: both become ready, meet and talk; what it showed
 matrix        many tries of many pairs, and their figures
 """

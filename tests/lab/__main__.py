@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 from . import introducers, matrix
+from .attempt import Try
 from .clients import KINDS
 from .nat import NatKind, NatOptions
-from .pairing import PairSetup, Try
+from .pairing import PairSetup
 from .requirements import missing
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .attempt import Try, attempt
 from .figures import Spread, interval, spread
 from .nat import NAT_TYPE, NatKind
-from .pairing import OFFSETS_S, Mode, Pair, PairSetup, Start, Try
+from .pairing import OFFSETS_S, Mode, Pair, PairSetup, Start
 
 IN_TIME_MS = 2100.0
 TRIES_PER_WORLD = 12
@@ -114,7 +115,7 @@ async def run(
             cell, plan = queue.get_nowait()
             async with Pair(cell.setup) as pair:
                 for start in plan:
-                    result = await pair.attempt(start)
+                    result = await attempt(pair, start)
                     cell.tries.append(result)
                     tell(cell, result)
 

@@ -114,5 +114,7 @@ class Speaker(Program):
             listener = self._listeners.get(message.get("id"))
             if listener is not None:
                 listener(message)
+            elif message.get("event") == "error":
+                self.errors.append(str(message.get("what")))
         for listener in list(self._listeners.values()):
             listener({"event": "gone"})
