@@ -27,6 +27,7 @@ MODULES: dict[str, list[str]] = {
     "srpnode.core.punch": [*CODEC, "peers"],
     "srpnode.core.app": [*CODEC, "peers", "store"],
     "srpnode.core.node": [*CODEC, "peers", "store"],
+    "srpnode.net.loop": ["udp"],
 }
 
 STRICT = os.environ.get("SRPNODE_STRICT") == "1"

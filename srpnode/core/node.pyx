@@ -373,7 +373,7 @@ cdef class Node:
         at += (64 - <size_t>at % 64) % 64
         carve(&at, sizeof(State))
         self.settings = dict(limits, keep_alive=keep_alive, peers=peers, cache_max_bytes=cache_max_bytes)
-        self.scratch = bytearray(65536)
+        self.scratch = bytearray()
 
         memcpy(s.peer_id, <const uint8_t *>peer_id, 32)
         part[0].at = <const uint8_t *>seed
@@ -600,7 +600,7 @@ cdef class Node:
             raise RuntimeError("take() the output first: it points into the datagram before")
         if n > 65536:
             raise ValueError("a datagram has at most 65536 bytes")
-        self.scratch[:n] = data
+        self.scratch = bytearray(data)
         buffer = self.scratch
         d.data = buffer
         d.len = <uint32_t>n
@@ -695,7 +695,7 @@ cdef class Node:
             raise ValueError("a datagram of ours has at most 1421 bytes")
         if self.state.out_count != 0:
             raise RuntimeError("take() the output first")
-        self.scratch[:n] = data
+        self.scratch = bytearray(data)
         buffer = self.scratch
         result = self.command(kind, buffer, n, self.state.now)
         if result < 0:

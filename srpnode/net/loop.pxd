@@ -59,6 +59,7 @@ cdef class Loop:
     cdef uint32_t main_addr
     cdef uint16_t main_port
     cdef srp_now now
+    cdef int64_t due_us            # monotonic time of the next tick
 
     cdef uint32_t flushed, pending # items of the core's output: sent so far, and being sent
     cdef int blocked               # SRP_UDP_BLOCKED or SRP_UDP_STALLED while output waits

@@ -228,6 +228,7 @@ cdef class Loop:
         self.pool_size = pool_size
         self.fine_wait = True
         self.jam_us = JAM_US
+        self.due_us = INT64_MAX
 
         self.mailbox = <srp_mailbox *>aligned(sizeof(srp_mailbox))
         self.mailbox.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -497,12 +498,15 @@ cdef class Loop:
         self._end()
 
     cdef int64_t _timeout_us(self) noexcept nogil:
-        cdef int64_t due = self.node.next_due_us()
-        if due <= self.now.mono_us:
+        """How long nothing is due. What the core wished first counts, or every batch would put the tick off again."""
+        cdef int64_t due = self.node.due_us()
+        if due < self.due_us:
+            self.due_us = due
+        if self.due_us <= self.now.mono_us:
             return 0
-        if due - self.now.mono_us > LONGEST_WAIT_US:
+        if self.due_us - self.now.mono_us > LONGEST_WAIT_US:
             return LONGEST_WAIT_US
-        return due - self.now.mono_us
+        return self.due_us - self.now.mono_us
 
     cdef int _wait(self, int64_t timeout_us) noexcept nogil:
         cdef timespec timeout
@@ -552,7 +556,7 @@ cdef class Loop:
                 return True
             count = self._without_heartbeats(count)
             start_us = self.now.mono_us
-            self.node.receive(self.batch, count, self.now)
+            self.node.receive_batch(self.batch, count, self.now)
             if not self._flush():
                 return False
             self._read_clock()
@@ -614,9 +618,10 @@ cdef class Loop:
             self._hand_over()
 
     cdef void _tick(self) noexcept nogil:
-        if self.node.next_due_us() <= self.now.mono_us:
+        if self.due_us <= self.now.mono_us:
             self.own[OWN_TICKS] += 1
-            self.node.tick(self.now)
+            self.due_us = INT64_MAX
+            self.node.tick_at(self.now)
             self._flush()
 
     cdef void _count_time(self, int64_t us) noexcept nogil:
@@ -687,7 +692,7 @@ cdef class Loop:
         """Does what a command says; True when it is not finished yet."""
         cdef int32_t *numbers = <int32_t *>command.data
         if command.kind >= SRP_COMMAND_CORE:
-            self.node.command(command, self.now)
+            command.result = self.node.command(command.kind, command.data, command.size, self.now)
         elif command.kind == SRP_COMMAND_STOP:
             self.stopping = True
             command.result = 0
