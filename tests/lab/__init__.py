@@ -5,6 +5,7 @@
 requirements  what the laboratory needs from the machine, and the loud skip where it is missing
 namespaces    network namespaces, the links between them, and their certain end
 nat           the kinds of NAT, as nftables rules
+delay         cables on which frames take their time
 world         an internet with introducers and sites behind NATs
 capture       every datagram that a host sends or gets, with its time
 trace         what those datagrams say

@@ -13,6 +13,7 @@ from pathlib import Path
 from . import introducers, matrix
 from .attempt import Try
 from .clients import KINDS
+from .delay import Delay
 from .nat import NatKind, NatOptions
 from .pairing import PairSetup
 from .requirements import missing
@@ -28,6 +29,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--worlds", type=int, default=4, help="how many to run at once")
     parser.add_argument("--seed", type=int, default=1, help="of the starts")
     parser.add_argument("--loss", type=int, default=0, metavar="PER_MILLE", help="datagrams lost on the internet")
+    parser.add_argument("--delay", metavar="MS,MS", default="0,0", help="one way, and jitter, of each site; 0,0")
     parser.add_argument(
         "--timeouts", metavar="S,S", default="30,120", help="life of a mapping before, after an answer; 30,120"
     )
@@ -55,7 +57,13 @@ def _setups(arguments: argparse.Namespace) -> list[PairSetup]:
     if len(clients) != 2 or not set(clients) <= set(KINDS):
         raise SystemExit(f"--clients: two of {', '.join(KINDS)}")
     unreplied_s, replied_s = (int(part) for part in arguments.timeouts.split(","))
-    common = {"clients": clients, "introducers": arguments.introducers, "loss_per_mille": arguments.loss}
+    delay = Delay(*(float(part) for part in arguments.delay.split(",")))
+    common = {
+        "clients": clients,
+        "introducers": arguments.introducers,
+        "loss_per_mille": arguments.loss,
+        "delay": delay,
+    }
     if not arguments.same_site:
         return [
             PairSetup(pair, options=NatOptions(False, unreplied_s, replied_s), **common)

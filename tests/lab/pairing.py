@@ -10,9 +10,10 @@ from enum import StrEnum
 
 from .capture import Capture
 from .clients import KINDS, Client, ClientHost, Known
+from .delay import Delay
 from .introducers import introducers
 from .nat import NatKind, NatOptions
-from .world import Host, Site, World
+from .world import NO_DELAY, Host, Site, World
 
 READY_S = 10.0
 MEET_S = 6.0
@@ -34,6 +35,7 @@ class PairSetup:
     options: NatOptions = field(default_factory=NatOptions)
     same_site: bool = False
     loss_per_mille: int = 0
+    delay: Delay = NO_DELAY  # between each site and the internet
 
     @property
     def name(self) -> str:
@@ -136,9 +138,9 @@ class Pair:
     def _build_sites(self) -> list[Site]:
         setup = self.setup
         if setup.same_site:
-            return [self.world.site("ab", setup.kinds[0], setup.options, hosts=2)]
+            return [self.world.site("ab", setup.kinds[0], setup.options, hosts=2, delay=setup.delay)]
         return [
-            self.world.site(side, kind, NatOptions() if kind is NatKind.NONE else setup.options)
+            self.world.site(side, kind, NatOptions() if kind is NatKind.NONE else setup.options, delay=setup.delay)
             for side, kind in zip(SIDES, setup.kinds, strict=True)
         ]
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from .delay import Delay
 from .namespaces import Namespace
 from .nat import NAT_TYPE, NatKind, NatOptions, loss_rules, rules
 from .world import INTRODUCERS, Host, Site, World
@@ -163,6 +164,26 @@ def test_loss_hits_about_that_share_of_what_crosses_the_internet() -> None:
         world.lose(0)
         with udp(site.hosts[0].namespace) as client:
             assert observed(client, server)[0] == site.address
+
+
+def test_delay_holds_back_every_frame_and_loses_none() -> None:
+    with World() as world, udp(world.introducers, ONE, 4000) as server:
+        site = world.site("s", NatKind.PORT_RESTRICTED, delay=Delay(20, 10))
+        with udp(site.hosts[0].namespace) as client:
+            observed(client, server)  # with ARP on the way
+            for number in range(50):
+                client.sendto(bytes([number]), (ONE, 4000))
+            numbers = []
+            for _ in range(50):
+                found = arrives(server, ARRIVAL_S)
+                assert found is not None
+                numbers.append(found[0][0])
+            assert sorted(numbers) == list(range(50))
+            assert numbers != sorted(numbers)  # jitter lets frames overtake each other
+            began = time.monotonic()
+            server.sendto(b"back", observed(client, server))
+            assert arrives(client, ARRIVAL_S) is not None
+            assert time.monotonic() - began >= 0.04
 
 
 @pytest.mark.parametrize("kind", list(NatKind))

@@ -11,6 +11,7 @@ could reach nobody.
 import ipaddress
 from types import TracebackType
 
+from .delay import Delay, DelayLine, send_full_checksums
 from .namespaces import Namespace, Namespaces
 from .nat import NatKind, NatOptions, loss_rules, rules
 
@@ -22,6 +23,7 @@ PROVIDER = "100.64.0"  # between the two routers of a double NAT
 FORWARD = {"ipv4/ip_forward": 1}
 # A bridge must not hand its frames to the IP rules of the namespace.
 PLAIN_BRIDGE = {"bridge/bridge-nf-call-iptables": 0}
+NO_DELAY = Delay()
 
 
 class Host:
@@ -35,7 +37,7 @@ class Host:
 class Site:
     """One or more hosts behind a NAT of some kind, with one public address."""
 
-    def __init__(self, world: "World", name: str, kind: NatKind, options: NatOptions, hosts: int) -> None:
+    def __init__(self, world: "World", name: str, kind: NatKind, options: NatOptions, hosts: int, delay: Delay) -> None:
         if kind is NatKind.NONE and (hosts != 1 or options != NatOptions()):
             raise ValueError("without a NAT a site is one host on the internet")
         self.world = world
@@ -46,7 +48,7 @@ class Site:
         self.edge = world.namespaces.add(name if kind is NatKind.NONE else f"{name}-router")  # holds the public address
         self.routers: list[Namespace] = []
         self.hosts: list[Host] = []
-        world.attach(self.edge, "wan", self.address)
+        world.attach(self.edge, "wan", self.address, delay=delay)
         if kind is NatKind.NONE:
             self.hosts.append(Host(self.edge, self.address))
             return
@@ -112,6 +114,7 @@ class World:
         self.namespaces = Namespaces()
         self._next_address = FIRST_SITE
         self._next_port = 0
+        self._lines: list[DelayLine] = []
         try:
             self.internet = self.namespaces.add("internet")
             self.internet.ip("link add internet type bridge", "link set internet up")
@@ -135,17 +138,32 @@ class World:
         self._next_address += 1
         return str(INTERNET[self._next_address - 1])
 
-    def attach(self, namespace: Namespace, name: str, *addresses: str) -> None:
+    def attach(self, namespace: Namespace, name: str, *addresses: str, delay: Delay = NO_DELAY) -> None:
         """Connect a namespace to the internet under some public addresses."""
         port = f"port{self._next_port}"
         self._next_port += 1
-        self.namespaces.link(namespace, name, self.internet, port)
+        if delay:
+            wire = self.namespaces.add(f"wire-{port}")
+            self.namespaces.link(namespace, name, wire, "near")
+            self.namespaces.link(wire, "far", self.internet, port)
+            send_full_checksums(namespace, name)
+            send_full_checksums(self.internet, port)
+            self._lines.append(DelayLine(wire, ("near", "far"), delay, self._next_port))
+        else:
+            self.namespaces.link(namespace, name, self.internet, port)
         self.internet.ip(f"link set {port} master internet")
         namespace.ip(*(f"addr add {address}/{INTERNET.prefixlen} dev {name}" for address in addresses))
 
-    def site(self, name: str, kind: NatKind, options: NatOptions | None = None, hosts: int = 1) -> Site:
-        """A new site; `hosts` machines share its router."""
-        return Site(self, name, kind, options or NatOptions(), hosts)
+    def site(
+        self,
+        name: str,
+        kind: NatKind,
+        options: NatOptions | None = None,
+        hosts: int = 1,
+        delay: Delay = NO_DELAY,
+    ) -> Site:
+        """A new site; `hosts` machines share its router, and all its traffic takes its time."""
+        return Site(self, name, kind, options or NatOptions(), hosts, delay)
 
     def lose(self, per_mille: int) -> None:
         """From now on this many of every thousand UDP datagrams that cross the internet are lost."""
@@ -153,4 +171,6 @@ class World:
 
     def close(self) -> None:
         """Everything ends."""
+        while self._lines:
+            self._lines.pop().close()
         self.namespaces.close()
