@@ -208,7 +208,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
         return
     packet.type = frame.type
     packet.clock = frame.clock
-    packet.hops = frame.hops + 1
+    packet.hops = frame.hops + 1 if frame.hops != 0 else 2  # at most 1 would make it a direct join of ours
     packet.index = frame.index
     packet.ttl = frame.ttl
     for i in range(SRP_FIELDS):
