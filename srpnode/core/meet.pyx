@@ -236,7 +236,8 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     out_commit(s, size)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+        if same_scope(message.address, p.addr):  # elsewhere it would name another machine
+            out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
