@@ -23,7 +23,11 @@ MODULES: dict[str, list[str]] = {
     "srpnode.core.sync": [*CODEC, "peers", "store"],
     "srpnode.core.meet": [*CODEC, "peers"],
     "srpnode.core.gossip": [*CODEC, "peers", "store"],
+    "srpnode.core.nat": [*CODEC, "peers"],
+    "srpnode.core.punch": [*CODEC, "peers"],
+    "srpnode.core.app": [*CODEC, "peers", "store"],
     "srpnode.core.node": [*CODEC, "peers", "store"],
+    "srpnode.net.loop": ["udp"],
 }
 
 STRICT = os.environ.get("SRPNODE_STRICT") == "1"

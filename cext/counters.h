@@ -41,7 +41,11 @@
     X(sync_work)          /* the summary work of this second is used up */ \
     X(sync_jobs)          /* too many peers are being brought up to date */ \
     X(queue_full)         /* the output queue of this batch is full */ \
-    X(bandwidth)          /* the outgoing bandwidth limit */
+    X(bandwidth)          /* the outgoing bandwidth limit */ \
+    X(intro_stale)        /* an introduction that is too old or has travelled too far */ \
+    X(intro_known)        /* introduces whom we are connected to, or were introduced to a moment ago */ \
+    X(attempts_full)      /* too many connection attempts at once */ \
+    X(app_full)           /* the application does not take what arrived */
 
 #define SRP_COUNT_LIST(X) \
     X(in_datagrams) X(in_bytes) X(out_datagrams) X(out_bytes) \
@@ -63,6 +67,9 @@
     X(gate_evicted)       /* live gate entries that gave way */ \
     X(queries_answered) X(answers_routed) \
     X(syncs_started) X(sync_summaries) X(sync_packets) \
+    X(reflections) X(reflections_failed) \
+    X(attempts) X(attempts_direct) X(attempts_proxied) X(proxies_upgraded) X(openers) \
+    X(published) X(unpublished) X(unpublished_lost) X(delivered) \
     X(events_lost)
 
 enum srp_counter {

@@ -414,18 +414,16 @@ static char *put_number(char *p, double value)
     const double most = 9007199254740991.0;
     if (!(value < most)) value = value >= most ? most : 0; /* 0: not a number */
     if (value < -most) value = -most;
-    if (value < 0) {
-        *p++ = '-';
-        value = -value;
-    }
+    const bool negative = value < 0;
+    if (negative) value = -value;
     uint64_t whole = (uint64_t)value;
-    double rest = value - (double)whole;
-    if (rest == 0) return put_digits(p, whole);
+    const double rest = value - (double)whole;
     uint32_t millionths = (uint32_t)(rest * 1e6 + 0.5);
     if (millionths == 1000000) {
         millionths = 0;
         whole++;
     }
+    if (negative && (whole || millionths)) *p++ = '-';
     p = put_digits(p, whole);
     if (millionths == 0) return p;
     *p++ = '.';

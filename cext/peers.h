@@ -26,6 +26,8 @@ typedef struct srp_peer {
     uint8_t nat_type;
     uint8_t flags;
     uint32_t local;         /* own address it talks to */
+    uint16_t socket;        /* own socket it is reached through: main, or one of the pool behind a hard NAT */
+    uint16_t probed;        /* as a reflector: our probe socket has sent to it */
     uint32_t generation;    /* changes with every new owner of the slot */
     int64_t last_update_us; /* any datagram */
     int64_t last_proof_us;  /* a pong that only it could send; INT64_MIN = never */
@@ -39,6 +41,7 @@ typedef struct srp_peer {
     uint32_t uptime_s;      /* as it says */
     uint32_t window;        /* the minute that the following count in */
     uint32_t used_replicated, used_control, used_introductions;
+    uint32_t sync_second, sync_work; /* ids hashed for it in that second */
     uint8_t id[32];
 } srp_peer;
 

@@ -148,7 +148,7 @@ def decode(bytes data not None):
     return packet
 
 
-def encode(int type, *, uint32_t clock=1, uint32_t hops=0, int32_t index=-1, uint32_t ttl=SRP_TTL_MS,
+def encode(int kind, *, uint32_t clock=1, uint32_t hops=0, int32_t index=-1, uint32_t ttl=SRP_TTL_MS,
            bytes cluster_id=None, bytes subcluster_id=None, bytes previous_id=None, bytes packet_id=None,
            bytes next_id=None, bytes usr1=None, bytes usr2=None, bytes usr3=None, bytes usr4=None,
            bytes message=None, bytes sig=None):
@@ -160,9 +160,9 @@ def encode(int type, *, uint32_t clock=1, uint32_t hops=0, int32_t index=-1, uin
     cdef uint8_t out[1421]
     cdef uint32_t size
     cdef int i
-    if not 1 <= type < SRP_TYPES:
-        raise ValueError(f"type {type}: no such packet type")
-    srp_packet_init(&packet, <uint8_t>type)
+    if not 1 <= kind < SRP_TYPES:
+        raise ValueError(f"type {kind}: no such packet type")
+    srp_packet_init(&packet, <uint8_t>kind)
     packet.clock = clock
     packet.hops = hops
     packet.index = index
@@ -195,25 +195,25 @@ def read_message(bytes data not None):
     if found != SRP_OK:
         _raise(found)
     read = {}
-    for name, (key, kind) in KEYS.items():
+    for name, (key, shape) in KEYS.items():
         if not (message.has >> <int>key) & 1:
             continue
         at = _member(&message, key)
-        if kind == ID32:
+        if shape == ID32:
             read[name] = PyBytes_FromStringAndSize(<char *>at, 32).hex()
-        elif kind == HASH20:
+        elif shape == HASH20:
             read[name] = PyBytes_FromStringAndSize(<char *>at, 20).hex()
-        elif kind == TEXT:
+        elif shape == TEXT:
             read[name] = (<bytes>(<char *>at)).decode("ascii")
-        elif kind == TRUTH:
+        elif shape == TRUTH:
             read[name] = bool((message.truth >> <int>key) & 1)
-        elif kind == NUMBER:
+        elif shape == NUMBER:
             read[name] = (<double *>at)[0]
-        elif kind == PORT:
+        elif shape == PORT:
             read[name] = (<uint16_t *>at)[0]
-        elif kind == NAT:
+        elif shape == NAT:
             read[name] = (<uint8_t *>at)[0]
-        elif kind == ADDRESS:
+        elif shape == ADDRESS:
             address = (<uint32_t *>at)[0]
             read[name] = f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
         else:
@@ -221,7 +221,7 @@ def read_message(bytes data not None):
     return read
 
 
-def write_message(int type, dict message not None):
+def write_message(int kind, message not None):
     """The text of a JSON message, keys in the schema's order; the shapes are read_message's.
 
     Raises ValueError for an unknown key, a key that the type does not have, or a value of the wrong shape.
@@ -235,32 +235,32 @@ def write_message(int type, dict message not None):
     for name, value in message.items():
         if name not in KEYS:
             raise ValueError(f"{name}: no such key")
-        key, kind = KEYS[name]
+        key, shape = KEYS[name]
         at = _member(&flat, key)
-        if kind == ID32 or kind == HASH20:
+        if shape == ID32 or shape == HASH20:
             raw = bytes.fromhex(value)
-            if len(raw) != (32 if kind == ID32 else 20):
+            if len(raw) != (32 if shape == ID32 else 20):
                 raise ValueError(f"{name}: {len(raw)} bytes")
             memcpy(at, PyBytes_AS_STRING(raw), len(raw))
-        elif kind == TEXT:
+        elif shape == TEXT:
             raw = value.encode("ascii")
             if not 12 <= len(raw) <= (13 if key == SRP_KEY_PING_ID else 12) or raw.strip(b"0123456789abcdefABCDEF"):
                 raise ValueError(f"{name}: not 12 hex digits")
             memcpy(at, PyBytes_AS_STRING(raw), len(raw))
-        elif kind == TRUTH:
+        elif shape == TRUTH:
             if value:
                 flat.truth |= <uint32_t>1 << <int>key
-        elif kind == NUMBER:
+        elif shape == NUMBER:
             (<double *>at)[0] = value
-        elif kind == PORT:
+        elif shape == PORT:
             if not 1 <= value <= 65535:
                 raise ValueError(f"{name}: {value} is no port")
             (<uint16_t *>at)[0] = value
-        elif kind == NAT:
+        elif shape == NAT:
             if not 0 <= value <= 31 or value & 5 != 5:
                 raise ValueError(f"{name}: {value} is no NAT type")
             (<uint8_t *>at)[0] = value
-        elif kind == ADDRESS:
+        elif shape == ADDRESS:
             parts = [int(part) for part in value.split(".")]
             if len(parts) != 4 or not all(0 <= part <= 255 for part in parts):
                 raise ValueError(f"{name}: {value} is no IPv4 address")
@@ -272,10 +272,10 @@ def write_message(int type, dict message not None):
             flat.key = PyBytes_AS_STRING(hold)
             flat.key_len = <uint32_t>len(hold)
         flat.has |= <uint32_t>1 << <int>key
-    size = srp_message_write(<uint8_t>type if 0 < type < SRP_TYPES else 0, &flat, out, SRP_MESSAGE_MAX)
+    size = srp_message_write(<uint8_t>kind if 0 < kind < SRP_TYPES else 0, &flat, out, SRP_MESSAGE_MAX)
     written = PyBytes_FromStringAndSize(out, size)
     if size == 0 or written.count(b'":') != len(message):
-        raise ValueError(f"type {type} does not have all of these keys")
+        raise ValueError(f"type {kind} does not have all of these keys")
     return written
 
 
@@ -333,9 +333,9 @@ def summarize(packet_ids, str prefix not None=""):
     return (sha1(found.encode()) if found else EMPTY_SUMMARY), hashes
 
 
-def encode_summary(str prefix not None, bytes hash not None, buckets):
+def encode_summary(str prefix not None, bytes digest not None, buckets):
     """The message of a sync packet: prefix length in digits, prefix, hash, then digit and hash of each bucket."""
-    out = bytes([len(prefix)]) + bytes.fromhex(prefix if len(prefix) % 2 == 0 else "0" + prefix) + hash
+    out = bytes([len(prefix)]) + bytes.fromhex(prefix if len(prefix) % 2 == 0 else "0" + prefix) + digest
     for digit, bucket in enumerate(buckets):
         if bucket is not None:
             out += bytes([digit]) + bucket

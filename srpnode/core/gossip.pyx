@@ -6,6 +6,7 @@ is full or the packet's time is over, is relayed one last time. Nothing in here 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
 from srpnode.core.choose cimport Choice, choose_for_relay, proven
 from srpnode.core.out cimport out_commit, out_push, out_reserve
 from srpnode.core.state cimport State, drop
@@ -25,6 +26,7 @@ from srpnode.core.types cimport (
     SRP_DROP_no_destination,
     SRP_DROP_no_route,
     SRP_DROP_packet_id,
+    SRP_DROP_rate_endpoint,
     SRP_DROP_stale,
     SRP_FIELDS,
     SRP_HAS,
@@ -36,7 +38,6 @@ from srpnode.core.types cimport (
     SRP_PACKET_ID,
     SRP_PEER_LIVE,
     SRP_QUERY,
-    SRP_SOCKET_MAIN,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
     SRP_USR3,
@@ -80,10 +81,10 @@ cdef void set_hops(uint8_t *data, uint32_t hops) noexcept nogil:
     for i in range(4):
         data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
 
-cdef void multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source) noexcept nogil:
-    """Sends one datagram, a hop older, to a few peers. They all share its bytes."""
+cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source) noexcept nogil:
+    """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many."""
     cdef Choice choice, without
-    cdef uint32_t i
+    cdef uint32_t i, sent = 0
     cdef uint64_t cluster = 0, sub = 0
     cdef srp_peer *p
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
@@ -99,7 +100,8 @@ cdef void multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source) 
     set_hops(data, frame.hops + 1)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+        sent += out_push(s, data, frame.size, p.addr, p.port, p.local, p.socket)
+    return sent
 
 cdef bint gated(State *s, srp_recent *gate, uint64_t key, uint32_t ttl_ms) noexcept nogil:
     if srp_recent_find(gate, key, s.now_ms) != NULL:
@@ -125,7 +127,7 @@ cdef void let_go(State *s, uint32_t entry) noexcept nogil:
     if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
         multicast(s, at, &frame, SRP_NONE)
 
-cdef void insert(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil:
+cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil:
     """Stores a packet that is not in the cache; what must make room is relayed."""
     cdef uint32_t victim, cluster = SRP_NONE, ttl_s = frame.ttl // 1000
     cdef uint64_t key
@@ -160,7 +162,9 @@ cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot)
     if srp_store_find(&s.store, id) != <uint32_t>SRP_NONE:
         drop(s, SRP_DROP_duplicate)
         return
-    insert(s, d, frame, id)
+    insert_packet(s, d, frame, id)
+    if s.owns != 0 and own_cluster(s, d.data, frame) != NULL:
+        tell_packet(s, APP_PACKET, d, frame)
     if frame.hops < SRP_HOPS_MAX:
         multicast(s, d.data, frame, slot)
 
@@ -218,7 +222,7 @@ cdef void answer(State *s, srp_datagram *d, srp_frame *question, uint32_t entry,
     packet.field[SRP_USR4].at = &two
     packet.field[SRP_USR4].len = 1
     size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size != 0 and out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN):
+    if size != 0 and out_push(s, at, size, p.addr, p.port, p.local, p.socket):
         out_commit(s, size)
         s.counter[SRP_COUNT_queries_answered] += 1
 
@@ -236,6 +240,10 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         if route == NULL:
             drop(s, SRP_DROP_no_route)
             return
+        if route.value == <uint32_t>ROUTE_SELF:
+            if not gated(s, &s.gate_other, key ^ srp_sip(&s.key, d.data + id.at, id.len), ttl_ms):
+                tell_packet(s, APP_ANSWER, d, frame)
+            return
         to = route.value >> GENERATION_BITS
         p = &s.peers.peer[to]
         if (p.generation & ((1 << GENERATION_BITS) - 1)) != (route.value & ((1 << GENERATION_BITS) - 1)) \
@@ -249,7 +257,7 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         if gated(s, &s.gate_other, key ^ srp_sip(&s.key, d.data + id.at, id.len), ttl_ms):
             return
         set_hops(d.data, frame.hops + 1)
-        out_push(s, d.data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+        out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
         s.counter[SRP_COUNT_answers_routed] += 1
         return
     asked_ms = decimal(d.data + stamp.at, stamp.len)
@@ -268,6 +276,11 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     if frame.hops >= SRP_HOPS_MAX:
         drop(s, SRP_DROP_hops)
         return
+    # A question that travels on makes others work: it counts like a publish.
+    p.used_replicated += 1
+    if s.limits.replicated_per_minute != 0 and p.used_replicated > s.limits.replicated_per_minute:
+        drop(s, SRP_DROP_rate_endpoint)
+        return
     value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)
     multicast(s, d.data, frame, slot)
@@ -276,9 +289,14 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
 
 cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
     """Forwards to the peer that the packet is for, one hop older, so that no two proxies can loop."""
-    cdef srp_span to = frame.field[SRP_USR3]
+    cdef srp_span to = frame.field[SRP_USR3], id
     cdef uint32_t other = SRP_NONE
     cdef srp_peer *p
+    if to.len == 32 and s.app_size != 0 and memcmp(d.data + to.at, s.peer_id, 32) == 0:
+        id = frame.field[SRP_PACKET_ID]
+        if not gated(s, &s.gate_other, srp_sip(&s.key, d.data + id.at, id.len), <uint32_t>(s.keep_alive_us // 1000)):
+            tell_packet(s, APP_STREAM, d, frame)
+        return
     if to.len == 32:
         other = srp_peers_named(&s.peers, d.data + to.at)
     if other == <uint32_t>SRP_NONE or other == slot or not proven(s, other):
@@ -289,4 +307,4 @@ cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) 
         return
     p = &s.peers.peer[other]
     set_hops(d.data, frame.hops + 1)
-    out_push(s, d.data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+    out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)

@@ -7,6 +7,7 @@ at the rendezvous peer that proved the joiner; there the two are introduced, bet
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from srpnode.core.app cimport answer_elsewhere, met_by_frame, own_cluster
 from srpnode.core.choose cimport (
     CHOOSE_MAX,
     Choice,
@@ -17,8 +18,9 @@ from srpnode.core.choose cimport (
     proven,
 )
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.reach cimport claim_name, connect, join_cluster, same_scope, scope_allows
-from srpnode.core.state cimport State, drop
+from srpnode.core.reach cimport claim_name, connect, same_scope, scope_allows
+from srpnode.core.punch cimport reached
+from srpnode.core.state cimport Own, State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_claims_wrong,
@@ -62,7 +64,6 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
-    SRP_SOCKET_MAIN,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
     srp_cluster_key,
@@ -117,7 +118,7 @@ cdef bint build_intro(State *s, srp_packet *packet, srp_peer *about, bint rendez
     return True
 
 cdef bint may_be_introduced(State *s, uint32_t slot) noexcept nogil:
-    """Counts an introduction against what the peer may receive in a minute."""
+    """Counts an introduction against what one peer, joiner or not, may take part in during a minute."""
     cdef srp_peer *p = &s.peers.peer[slot]
     if p.window != s.minute:
         p.window = s.minute
@@ -158,8 +159,8 @@ cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uin
     if not build_intro(s, &packet, pb, rendezvous, &about_b, &size_b) or s.out_count + 2 > s.out_capacity:
         s.slab_used = used
         return
-    out_push(s, about_a, size_a, pb.addr, pb.port, pb.local, SRP_SOCKET_MAIN)
-    out_push(s, about_b, size_b, pa.addr, pa.port, pa.local, SRP_SOCKET_MAIN)
+    out_push(s, about_a, size_a, pb.addr, pb.port, pb.local, pb.socket)
+    out_push(s, about_b, size_b, pa.addr, pa.port, pa.local, pa.socket)
     s.counter[SRP_COUNT_introductions] += 1
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
@@ -185,6 +186,8 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
             continue
         if not s.peers.peer[other].flags & SRP_PEER_NAMED or not may_be_introduced(s, other):
             continue
+        if not may_be_introduced(s, slot):
+            return
         introduce(s, d, frame, slot, other, False)
         if met.count < CHOOSE_MAX:
             met.peer[met.count] = other
@@ -237,7 +240,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
         if same_scope(message.address, p.addr):  # elsewhere it would name another machine
-            out_push(s, at, size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+            out_push(s, at, size, p.addr, p.port, p.local, p.socket)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
@@ -281,7 +284,7 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         d.data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, d.data, frame.size, p.addr, p.port, p.local, SRP_SOCKET_MAIN)
+        out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 # --- join -------------------------------------------------------------------------------------------------------------
@@ -293,6 +296,16 @@ cdef bint gated(State *s, uint64_t key, uint32_t ttl_ms) noexcept nogil:
     if srp_recent_add(&s.gate_join, key, s.now_ms, ttl_ms, 0):
         s.counter[SRP_COUNT_gate_evicted] += 1
     return False
+
+cdef uint64_t direct_key(State *s, srp_datagram *d, srp_message *message, uint64_t cluster) noexcept nogil:
+    """What makes two direct joins the same: endpoint, cluster, NAT type, and whom it asks for at a rendezvous."""
+    cdef uint64_t words[3]
+    words[0] = (<uint64_t>d.addr << 24) | (<uint64_t>d.port << 8) | message.nat_type
+    words[1] = cluster
+    words[2] = 0
+    if SRP_HAS(message, SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID):
+        words[2] = srp_sip(&s.key, message.rendezvous_requester_peer_id, 32)
+    return srp_sip(&s.key, words, sizeof(words))
 
 cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """A member of the joiner's cluster heard of it elsewhere and asks to be introduced to exactly that one.
@@ -309,16 +322,17 @@ cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_mes
             or not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
         drop(s, SRP_DROP_rendezvous_unknown)
         return
-    if may_be_introduced(s, other):
+    if may_be_introduced(s, other) and may_be_introduced(s, slot):
         introduce(s, d, frame, slot, other, True)
 
 cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """A join from a proven source."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID], id = frame.field[SRP_PACKET_ID]
     cdef srp_peer *p = &s.peers.peer[slot]
-    cdef uint64_t cluster_key, sub_key = 0, id_key, endpoint
+    cdef uint64_t cluster_key, sub_key = 0, id_key
     cdef uint32_t ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000), known
     cdef Choice met
+    cdef Own *own
     if c.len != 32:
         drop(s, SRP_DROP_cluster_id)
         return
@@ -345,20 +359,25 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known):
             s.counter[SRP_COUNT_joins_known] += 1
             return
+        if s.owns != 0:
+            own = own_cluster(s, d.data, frame)
+            if own != NULL:
+                answer_elsewhere(s, d, frame, message, own)
         pass_on(s, d, frame, message, slot, sub_key, cluster_key)
         return
 
     if not claim_name(s, slot, message.requester_peer_id):
         return
-    # By source too, so that nobody can use up another's join by sending it first.
-    endpoint = (<uint64_t>d.addr << 16) | d.port
-    if gated(s, id_key ^ srp_sip(&s.key, &endpoint, 8), ttl_ms):
+    # One join of a peer for a subcluster: not by its id alone, or anybody could use it up by sending it first, nor by its
+    # claims, or a peer could have itself introduced again and again.
+    if gated(s, direct_key(s, d, message, cluster_key ^ sub_key), ttl_ms):
         return
     srp_recent_add(&s.gate_join, id_key, s.now_ms, ttl_ms, 0)
     connect(s, slot, message.nat_type)
+    reached(s, slot, message.requester_peer_id)
+    met_by_frame(s, slot, d.data, frame)
     if p.flags & SRP_PEER_INDEXED:
         return
-    join_cluster(s, slot, d, frame)
     if message.address != d.addr or message.port != d.port:
         s.counter[SRP_COUNT_claims_wrong] += 1
     if SRP_HAS(message, SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID):

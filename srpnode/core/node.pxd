@@ -11,6 +11,14 @@ cdef enum:
     COMMAND_RULES = 103         # Rules
     COMMAND_EVENTS = 104        # EventsQuestion: what happened since the last time; result: how many
     COMMAND_GAUGES = 105        # Gauges
+    # For applications. Results: 0 or how many peers a packet went to, negative: an errno
+    COMMAND_JOIN = 106          # 64 bytes: cluster, subcluster
+    COMMAND_LEAVE = 107         # likewise
+    COMMAND_PUBLISH = 108       # a datagram, as all that follow; its hops are patched
+    COMMAND_STREAM = 109
+    COMMAND_QUERY = 110
+    COMMAND_REFLECT = 111       # discover the NAT again
+    COMMAND_APP = 112           # room for records of the application's ring; result: bytes filled
     PEERS_AT_ONCE = 64
     SCAN_AT_ONCE = 1024
 
@@ -71,4 +79,7 @@ cdef class Node:
     cdef int64_t due_us(self) noexcept nogil
     cdef uint32_t output(self, srp_datagram **items) noexcept nogil
     cdef void output_done(self) noexcept nogil
+    cdef bint wants_pool(self) noexcept nogil
+    cdef void pool_opened(self, uint32_t sockets) noexcept nogil
+    cdef bint app_waiting(self) noexcept nogil
     cdef int32_t command(self, uint32_t kind, void *data, uint64_t size, srp_now now) noexcept nogil

@@ -9,14 +9,28 @@ What happens to a datagram, in this order: cheap refusals, the frame, the source
 then the handler of its type (reach, meet, gossip, sync). Nothing here allocates, locks, scans or asks the system for anything;
 all memory is taken at construction; randomness comes from the seed. Every refusal has a counter (cext/counters.h).
 """
+import os
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from srpnode.core.app cimport (
+    APP_ANSWER,
+    APP_JOIN,
+    APP_LEAVE,
+    APP_PACKET,
+    APP_READY,
+    APP_STREAM,
+)
+from srpnode.core.app cimport join_own, leave_own, publish_own, query_own, resend_unpublished, send_joins, stream_own
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join
+from srpnode.core.nat cimport on_probe_pong, start_reflection, work_on_reflection
+from srpnode.core.punch cimport on_intro, work_on_attempts
 from srpnode.core.reach cimport (
     add_configured,
     heartbeats,
@@ -26,22 +40,21 @@ from srpnode.core.reach cimport (
     send_proof_ping,
     settle_challenges,
     unpark,
-    join_cluster,
-    claim_name,
-    connect,
+    welcome,
 )
 from srpnode.core.state cimport (
-    EVENT_LIMITED,
     SRP_EVENTS,
     SRP_RULES_MAX,
+    Attempt,
     Event,
     Limits,
     Parked,
+    Proxied,
     State,
     SyncJob,
     drop,
 )
-from srpnode.core.sync cimport on_sync, refresh_summary, start_sync, work_on_jobs
+from srpnode.core.sync cimport on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_in_bytes,
@@ -51,7 +64,6 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_denied_cluster,
     SRP_DROP_denied_prefix,
-    SRP_DROP_intro_ignored,
     SRP_DROP_own_source,
     SRP_DROP_port_zero,
     SRP_DROP_probe_socket,
@@ -61,11 +73,8 @@ from srpnode.core.types cimport (
     SRP_DROP_rate_unproven,
     SRP_DROP_unproven,
     SRP_DROPS,
-    SRP_HAS,
     SRP_INTRO,
     SRP_JOIN,
-    SRP_KEY_IS_CONNECTION,
-    SRP_KEY_NAT_TYPE,
     SRP_NONE,
     SRP_OK,
     SRP_PEER_INDEXED,
@@ -80,7 +89,6 @@ from srpnode.core.types cimport (
     SRP_SOCKET_PROBE,
     SRP_STREAM,
     SRP_SYNC,
-    SRP_TRUE,
     srp_cluster_key,
     srp_counter_name,
     srp_datagram,
@@ -93,7 +101,6 @@ from srpnode.core.types cimport (
     srp_meter_cell,
     srp_meter_init,
     srp_meter_use,
-    srp_nat_valid,
     srp_now,
     srp_part,
     srp_peer,
@@ -116,6 +123,7 @@ cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
     PREFETCH = 4                # datagrams ahead
+    UNPUBLISHED = 4096          # packets of ours that wait for the network
 
 # --- receiving ----------------------------------------------------------------------------------------------------------
 
@@ -176,7 +184,6 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) n
 
 cdef void from_stranger(State *s, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """An unproven source: only ping, pong and join, and at most three bytes back for each byte (RFC 9000, section 8)."""
-    cdef srp_datagram waiting
     if s.limits.unproven_per_second != 0:
         s.unproven_used += 1
         if s.unproven_used > s.limits.unproven_per_second:
@@ -209,11 +216,8 @@ cdef void after_proof(State *s, srp_datagram *d) noexcept nogil:
         return
     if frame.type == SRP_JOIN:
         on_join(s, &waiting, &frame, &message, slot)
-    elif claim_name(s, slot, message.requester_peer_id):
-        connect(s, slot, message.nat_type)
-        join_cluster(s, slot, &waiting, &frame)
-        if SRP_TRUE(&message, SRP_KEY_IS_CONNECTION):
-            start_sync(s, slot)
+    else:
+        welcome(s, slot, &waiting, &frame, &message)
 
 cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     cdef srp_frame frame
@@ -227,6 +231,11 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         drop(s, SRP_DROP_port_zero)
         return
     if d.socket == SRP_SOCKET_PROBE:
+        if s.reflection.wanted and srp_frame_decode(d.data, d.len, &frame) == SRP_OK and frame.type == SRP_PONG \
+                and srp_message_read(d.data, &frame, &message) == SRP_OK:
+            on_probe_pong(s, d, &message)
+            s.counter[SRP_COUNT_in_ping - 1 + frame.type] += 1
+            return
         drop(s, SRP_DROP_probe_socket)
         return
     if s.rules != 0 and not prefix_allowed(s, d.addr):
@@ -259,8 +268,9 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         if frame.type == SRP_PONG:
             after_proof(s, d)
         return
-    s.peers.peer[slot].last_update_us = s.now.mono_us
+    s.peers.peer[slot].last_update_us = s.heard_us = s.now.mono_us
     s.peers.peer[slot].local = d.local
+    s.peers.peer[slot].socket = d.socket
     if frame.type == SRP_PING:
         on_ping(s, d, &frame, &message, slot)
     elif frame.type == SRP_PONG:
@@ -276,7 +286,7 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     elif frame.type == SRP_QUERY:
         on_query(s, d, &frame, &message, slot)
     else:
-        drop(s, SRP_DROP_intro_ignored)
+        on_intro(s, d, &frame, &message, slot)
 
 cdef void set_time(State *s, srp_now now) noexcept nogil:
     """Takes the driver's time. The monotonic clock never goes back here; jumps of the other reach wire fields only."""
@@ -317,7 +327,8 @@ cdef class Node:
                   uint8_t nat_type=31, double keep_alive=30.0, int64_t mono_us=0, int64_t wall_ms=0, indexed_peers=(),
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
-                  uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, **limits):
+                  uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
+                  uint32_t pool_open=0, **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -328,7 +339,6 @@ cdef class Node:
         cdef srp_part part[2]
         cdef uint8_t label = 1
         cdef uint64_t slab
-        cdef uint32_t refused = 0
         if len(peer_id) != 32 or len(seed) != 32:
             raise ValueError("peer_id and seed are 32 bytes each")
         if not 1 <= peers <= 1000000:
@@ -339,7 +349,8 @@ cdef class Node:
             raise ValueError("queue_datagrams: 64 to 1000000")
         if not 0.05 <= keep_alive <= 3600:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
-        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16:
+        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 \
+                or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         fill_limits(&checked, limits)
         clusters = peers + 64
@@ -352,7 +363,8 @@ cdef class Node:
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
             + sizeof(Parked) * 2 * <size_t>parked_sets + sizeof(SyncJob) * <size_t>sync_jobs \
-            + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + 64 * 16
+            + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + app_bytes \
+            + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + 32 * <size_t>UNPUBLISHED + 64 * 20
         self.state = <State *>PyMem_RawCalloc(1, total)
         if self.state == NULL:
             raise MemoryError(f"{total} bytes for the tables")
@@ -361,7 +373,7 @@ cdef class Node:
         at += (64 - <size_t>at % 64) % 64
         carve(&at, sizeof(State))
         self.settings = dict(limits, keep_alive=keep_alive, peers=peers, cache_max_bytes=cache_max_bytes)
-        self.scratch = bytearray(65536)
+        self.scratch = bytearray()
 
         memcpy(s.peer_id, <const uint8_t *>peer_id, 32)
         part[0].at = <const uint8_t *>seed
@@ -408,6 +420,16 @@ cdef class Node:
         s.out_capacity = queue_datagrams
         s.slab = carve(&at, <size_t>slab)
         s.slab_size = <uint32_t>slab if slab < 0xffff0000 else 0xffff0000
+        s.attempt = <Attempt *>carve(&at, sizeof(Attempt) * <size_t>attempts)
+        s.proxied = <Proxied *>carve(&at, sizeof(Proxied) * <size_t>attempts)
+        s.attempts = s.proxies = attempts
+        s.app_size = app_bytes
+        if app_bytes != 0:
+            s.app = carve(&at, app_bytes)
+            s.unpublished = carve(&at, 32 * <size_t>UNPUBLISHED)
+            s.unpublished_size = UNPUBLISHED
+        s.pool_open = pool_open
+        s.reflection.wanted = nat_type == 0
 
         for peer_address, peer_port, other_id in indexed_peers:
             if len(other_id) != 32:
@@ -438,6 +460,14 @@ cdef class Node:
         heartbeats(s)
         settle_challenges(s)
         refresh_summary(s)
+        if s.reflection.wanted:
+            work_on_reflection(s)
+        if s.attempts_active != 0:
+            work_on_attempts(s)
+        if s.owns != 0:
+            send_joins(s)
+        if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
+            resend_unpublished(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -453,6 +483,14 @@ cdef class Node:
                 at = s.now.mono_us + 1000
             due = at if at < due else due
         if s.jobs_active != 0:
+            at = s.now.mono_us + TICK_US
+            due = at if at < due else due
+        if s.attempts_active != 0:
+            at = s.now.mono_us + 1000
+            due = at if at < due else due
+        if s.reflection.wanted:
+            due = s.reflection.due_us if s.reflection.due_us < due else due
+        if s.owns != 0 or s.unpublished_count != 0:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
         if s.challenges != 0:
@@ -482,6 +520,7 @@ cdef class Node:
         cdef srp_peer *p
         cdef PeerView *view
         cdef EventsQuestion *e
+        cdef srp_datagram d
         if kind == COMMAND_PEERS and size >= sizeof(PeersQuestion):
             q = <PeersQuestion *>data
             q.count = 0
@@ -517,7 +556,37 @@ cdef class Node:
         if kind == COMMAND_GAUGES and size == sizeof(Gauges):
             fill_gauges(s, <Gauges *>data)
             return 0
+        if kind == COMMAND_APP:
+            return <int32_t>take_records(s, <uint8_t *>data, <uint32_t>size)
+        set_time(s, now)
+        if kind == COMMAND_REFLECT:
+            start_reflection(s)
+            return 0
+        if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
+            return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
+        if kind == COMMAND_PUBLISH or kind == COMMAND_STREAM or kind == COMMAND_QUERY:
+            memset(&d, 0, sizeof(d))
+            d.data = <uint8_t *>data
+            d.len = <uint32_t>size
+            if kind == COMMAND_PUBLISH:
+                return publish_own(s, &d)
+            if kind == COMMAND_STREAM:
+                return stream_own(s, &d)
+            return query_own(s, &d)
         return -22
+
+    cdef bint wants_pool(self) noexcept nogil:
+        """Whether the 256 sockets of the hard-NAT pool are needed and not open yet."""
+        return self.state.pool_wanted and self.state.pool_open == 0
+
+    cdef void pool_opened(self, uint32_t sockets) noexcept nogil:
+        """So many sockets of the pool are open now; 0: there will be none for now."""
+        self.state.pool_open = sockets
+        self.state.pool_wanted = 0
+
+    cdef bint app_waiting(self) noexcept nogil:
+        """Whether there is something for the application: take it with COMMAND_APP."""
+        return self.state.app_tail != self.state.app_head
 
     # --- the Python face ----------------------------------------------------------------------------------------------------
 
@@ -531,7 +600,7 @@ cdef class Node:
             raise RuntimeError("take() the output first: it points into the datagram before")
         if n > 65536:
             raise ValueError("a datagram has at most 65536 bytes")
-        self.scratch[:n] = data
+        self.scratch = bytearray(data)
         buffer = self.scratch
         d.data = buffer
         d.len = <uint32_t>n
@@ -594,6 +663,51 @@ cdef class Node:
         self.command(COMMAND_EVENTS, &q, sizeof(q), self.state.now)
         return unpack_events((<char *>&q)[:sizeof(q)])
 
+    def join(self, bytes cluster, bytes subcluster):
+        """Looks for members of this subcluster from now on (32 bytes each). OSError when there are too many."""
+        self._do(COMMAND_JOIN, cluster + subcluster)
+
+    def leave(self, bytes cluster, bytes subcluster):
+        """Stops looking for them. OSError when it was not joined."""
+        self._do(COMMAND_LEAVE, cluster + subcluster)
+
+    def publish(self, bytes datagram):
+        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some). OSError."""
+        return self._do(COMMAND_PUBLISH, datagram)
+
+    def stream(self, bytes datagram):
+        """Sends a stream packet to the peer that its usr3 names. OSError when no way there is known."""
+        self._do(COMMAND_STREAM, datagram)
+
+    def query(self, bytes datagram):
+        """Multicasts a question; to how many peers."""
+        return self._do(COMMAND_QUERY, datagram)
+
+    def reflect(self):
+        """Discovers the NAT again."""
+        self._do(COMMAND_REFLECT, b"")
+
+    def _do(self, uint32_t kind, bytes data):
+        cdef Py_ssize_t n = len(data)
+        cdef uint8_t *buffer
+        cdef int32_t result
+        if n > 4096:
+            raise ValueError("a datagram of ours has at most 1421 bytes")
+        if self.state.out_count != 0:
+            raise RuntimeError("take() the output first")
+        self.scratch = bytearray(data)
+        buffer = self.scratch
+        result = self.command(kind, buffer, n, self.state.now)
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return result
+
+    def app_events(self):
+        """What the application has not heard yet; see unpack_app()."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, self.state.app_tail - self.state.app_head)
+        take_records(self.state, <uint8_t *><char *>data, <uint32_t>len(data))
+        return unpack_app(data)
+
     def set_limits(self, **limits):
         """Replaces the limits (all of them: what is not named gets its default)."""
         fill_limits(&self.state.limits, limits)
@@ -607,6 +721,13 @@ cdef class Node:
 
 # --- commands, packed and unpacked ------------------------------------------------------------------------------------------
 
+JOIN = COMMAND_JOIN
+LEAVE = COMMAND_LEAVE
+PUBLISH = COMMAND_PUBLISH
+STREAM = COMMAND_STREAM
+QUERY = COMMAND_QUERY
+REFLECT = COMMAND_REFLECT
+APP = COMMAND_APP
 PEERS = COMMAND_PEERS
 LIMITS = COMMAND_LIMITS
 ADDRESS = COMMAND_ADDRESS
@@ -701,6 +822,47 @@ cdef void fill_gauges(State *s, Gauges *g) noexcept nogil:
     g.cache_max_bytes = s.store_max
     g.sync_jobs = s.jobs_active
     memcpy(g.summary, s.store.top, 20)
+
+
+cdef uint32_t take_records(State *s, uint8_t *out, uint32_t room) noexcept nogil:
+    """Moves whole records from the application's ring to out; bytes moved."""
+    cdef uint32_t done = 0, size, i
+    while s.app_head != s.app_tail:
+        size = 2 + (<uint32_t>s.app[s.app_head % s.app_size] | <uint32_t>s.app[(s.app_head + 1) % s.app_size] << 8)
+        if done + size > room:
+            break
+        for i in range(size):
+            out[done + i] = s.app[(s.app_head + i) % s.app_size]
+        s.app_head += size
+        done += size
+    return done
+
+
+def unpack_app(const uint8_t[:] data):
+    """The records of an APP command's answer, oldest first:
+
+    ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
+    ("leave", peer_id), ("packet", datagram), ("stream", datagram), ("answer", datagram). Ids are bytes.
+    """
+    cdef bytes copy = bytes(data)
+    cdef Py_ssize_t at = 0
+    result = []
+    while at + 3 <= len(copy):
+        size = int.from_bytes(copy[at:at + 2], "little")
+        kind = copy[at + 2]
+        body = copy[at + 3:at + 2 + size]
+        at += 2 + size
+        if kind == APP_READY:
+            result.append(("ready", body[0], address_text(int.from_bytes(body[3:7], "little")),
+                           int.from_bytes(body[1:3], "little")))
+        elif kind == APP_JOIN:
+            result.append(("join", body[:32], body[32:64], body[64:96], body[96], bool(body[97]),
+                           address_text(int.from_bytes(body[100:104], "little")), int.from_bytes(body[98:100], "little")))
+        elif kind == APP_LEAVE:
+            result.append(("leave", body))
+        else:
+            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body))
+    return result
 
 
 cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint clusters_allow) except -1:

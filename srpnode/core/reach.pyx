@@ -7,8 +7,11 @@ bytes for each byte it sent, and only at its own address. Everything else in the
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from srpnode.core.app cimport met_by_frame, tell_leave
 from srpnode.core.choose cimport proven
+from srpnode.core.nat cimport compare_mapping, on_reflection_pong
 from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.punch cimport forget_socket, reached
 from srpnode.core.state cimport (
     EVENT_CONNECTED,
     EVENT_GONE,
@@ -103,9 +106,7 @@ from srpnode.core.types cimport (
     srp_prefix,
     srp_sip,
     srp_sip_key,
-    srp_span,
     srp_tally_get,
-    srp_unset,
 )
 
 cdef enum:
@@ -182,8 +183,8 @@ cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) no
     proof_id(s, addr, port, epoch - 1, wanted)
     return memcmp(wanted, ping_id, 13) == 0
 
-cdef bint finish(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
-                 uint32_t local, uint16_t socket) noexcept nogil:
+cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
+                         uint32_t local, uint16_t socket) noexcept nogil:
     """Writes the message to its place in the slab, the frame around it, and queues the datagram."""
     cdef uint32_t size, offset = srp_message_offset(packet)
     packet.field[SRP_MESSAGE].at = at + offset
@@ -194,31 +195,55 @@ cdef bint finish(State *s, srp_packet *packet, srp_message *message, uint8_t *at
     out_commit(s, size)
     return True
 
-cdef void send_ping(State *s, uint32_t addr, uint16_t port, uint32_t local, bint connection) noexcept nogil:
+cdef void send_proof_ping(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
+    """A ping whose answer proves the endpoint, and our heartbeat. Nothing is stored.
+
+    isReflection: a reference client that does not know its NAT type yet can answer nothing else.
+    """
+    send_plain_ping(s, addr, port, local, SRP_SOCKET_MAIN)
+
+cdef void send_plain_ping(State *s, uint32_t addr, uint16_t port, uint32_t local, uint16_t socket) noexcept nogil:
     cdef uint8_t *at = out_reserve(s)
     cdef srp_packet packet
     cdef srp_message message
     if at == NULL:
         return
     srp_packet_init(&packet, SRP_PING)
-    message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_PING_ID)
-    message.truth = 0
+    message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_PING_ID) | (1u << SRP_KEY_IS_REFLECTION)
+    message.truth = 1u << SRP_KEY_IS_REFLECTION
     memcpy(message.requester_peer_id, s.peer_id, 32)
     proof_id(s, addr, port, s.now.mono_us // EPOCH_US, message.ping_id)
-    if connection:
-        # To indexed peers: so that they count us among their connected ones.
-        message.has |= (1u << SRP_KEY_NAT_TYPE) | (1u << SRP_KEY_IS_CONNECTION)
-        message.truth |= 1u << SRP_KEY_IS_CONNECTION
+    if s.reflection.ready:  # a peer that was restarted forgot our type
+        message.has |= 1u << SRP_KEY_NAT_TYPE
         message.nat_type = s.nat_type
-    else:
-        # A reference client that does not know its NAT type yet can answer nothing else.
-        message.has |= 1u << SRP_KEY_IS_REFLECTION
-        message.truth |= 1u << SRP_KEY_IS_REFLECTION
-    finish(s, &packet, &message, at, addr, port, local, SRP_SOCKET_MAIN)
+    finish_message(s, &packet, &message, at, addr, port, local, socket)
 
-cdef void send_proof_ping(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
-    """A ping whose answer proves the endpoint. Nothing is stored."""
-    send_ping(s, addr, port, local, False)
+cdef void send_connection_ping(State *s, uint32_t addr, uint16_t port, uint32_t local, uint16_t socket, const uint8_t *cluster,
+                               const uint8_t *subcluster) noexcept nogil:
+    """Asks to be counted among the other's connected peers; cluster and subcluster (32 bytes or NULL) say on whose behalf."""
+    cdef uint8_t *at
+    cdef srp_packet packet
+    cdef srp_message message
+    if not srp_nat_valid(s.nat_type):
+        send_plain_ping(s, addr, port, local, socket)
+        return
+    at = out_reserve(s)
+    if at == NULL:
+        return
+    srp_packet_init(&packet, SRP_PING)
+    if cluster != NULL:
+        packet.field[SRP_CLUSTER_ID].at = cluster
+        packet.field[SRP_CLUSTER_ID].len = 32
+    if subcluster != NULL:
+        packet.field[SRP_SUBCLUSTER_ID].at = subcluster
+        packet.field[SRP_SUBCLUSTER_ID].len = 32
+    message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_PING_ID) | (1u << SRP_KEY_NAT_TYPE) \
+        | (1u << SRP_KEY_IS_CONNECTION)
+    message.truth = 1u << SRP_KEY_IS_CONNECTION
+    memcpy(message.requester_peer_id, s.peer_id, 32)
+    proof_id(s, addr, port, s.now.mono_us // EPOCH_US, message.ping_id)
+    message.nat_type = s.nat_type
+    finish_message(s, &packet, &message, at, addr, port, local, socket)
 
 # --- parking --------------------------------------------------------------------------------------------------------------
 
@@ -431,14 +456,13 @@ cdef void join_one(State *s, uint32_t slot, uint64_t key, const uint8_t *id, uin
         s.counter[SRP_COUNT_member_table_full] += 1
         srp_cluster_release(&s.peers, cluster)
 
-cdef void join_cluster(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame) noexcept nogil:
-    """Notes the cluster and subcluster that a frame of this peer names."""
-    cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
-    if c.len != 32 or s.peers.peer[slot].flags & SRP_PEER_INDEXED:
+cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const uint8_t *subcluster, uint32_t length) noexcept nogil:
+    """Notes a peer as a member of a cluster (32 bytes) and, if not NULL, of one of its subclusters."""
+    if s.peers.peer[slot].flags & SRP_PEER_INDEXED:
         return
-    join_one(s, slot, srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0), d.data + c.at, 32)
-    if not srp_unset(d.data, sub):
-        join_one(s, slot, srp_cluster_key(&s.peers, d.data + c.at, 32, d.data + sub.at, sub.len), d.data + sub.at, sub.len)
+    join_one(s, slot, srp_cluster_key(&s.peers, cluster, 32, NULL, 0), cluster, 32)
+    if subcluster != NULL:
+        join_one(s, slot, srp_cluster_key(&s.peers, cluster, 32, subcluster, length), subcluster, length)
 
 # --- ping -----------------------------------------------------------------------------------------------------------------
 
@@ -449,7 +473,8 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     if SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime < 4e12:
         s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)
     connect(s, slot, message.nat_type)
-    join_cluster(s, slot, d, frame)
+    reached(s, slot, message.requester_peer_id)
+    met_by_frame(s, slot, d.data, frame)
     if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
         start_sync(s, slot)
 
@@ -503,7 +528,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_IS_PROBE
             pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
     at = out_reserve(s)
-    if at == NULL or not finish(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
+    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
         return
     if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
         probe_port = message.probe_external_port
@@ -516,7 +541,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             srp_packet_init(&packet, SRP_PONG)
             pong.port = probe_port
             pong.has |= 1u << SRP_KEY_PORT
-            finish(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
+            finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
     if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
         send_proof_ping(s, d.addr, d.port, d.local)
@@ -529,6 +554,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     cdef int64_t delta
     cdef bint first
     slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
+    if s.reflection.wanted and on_reflection_pong(s, d, message):
+        return
     if not SRP_HAS(message, SRP_KEY_PING_ID) or not proves(s, d.addr, d.port, message.ping_id):
         drop(s, SRP_DROP_pong_unasked)
         return
@@ -557,7 +584,18 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if first:
         s.counter[SRP_COUNT_proofs] += 1
         log_event(s, EVENT_PROVEN, 0, d.addr, d.port, message.responder_peer_id)
-    claim_name(s, slot, message.responder_peer_id)
+    p.local = d.local
+    p.socket = d.socket
+    if not claim_name(s, slot, message.responder_peer_id):
+        return
+    if s.reflection.wanted:
+        compare_mapping(s, d, message, slot)
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and not p.flags & SRP_PEER_INDEXED and s.attempts != 0:
+        # The answer to our own connection ping: an attempt to reach somebody has succeeded.
+        if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):
+            connect(s, slot, message.nat_type)
+        reached(s, slot, message.responder_peer_id)
+        start_sync(s, slot)
 
 # --- heartbeats -----------------------------------------------------------------------------------------------------------
 
@@ -568,6 +606,8 @@ cdef void heartbeats(State *s) noexcept nogil:
     """
     cdef int64_t elapsed = s.now.mono_us - s.heartbeat_at_us
     cdef int64_t most
+    # Behind a NAT a little oftener, so that a mapping that lives 30 s stays open.
+    cdef int64_t interval_us = s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
     cdef uint32_t slot
     cdef srp_peer *p
     s.heartbeat_at_us = s.now.mono_us
@@ -590,8 +630,14 @@ cdef void heartbeats(State *s) noexcept nogil:
             else:
                 s.counter[SRP_COUNT_departures] += 1
                 log_event(s, EVENT_GONE, 0, p.addr, p.port, p.id)
+                if s.owns != 0:
+                    tell_leave(s, p.id)
+                forget_socket(s, slot)
                 srp_peers_remove(&s.peers, slot)
                 continue
         p.last_ping_us = s.now.mono_us
-        srp_peers_set_due(&s.peers, slot, s.now.mono_us + s.keep_alive_us)
-        send_ping(s, p.addr, p.port, p.local, (p.flags & SRP_PEER_INDEXED) != 0)
+        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
+        if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
+            send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
+        else:
+            send_plain_ping(s, p.addr, p.port, p.local, p.socket)

@@ -5,6 +5,9 @@
 #   meet      join, introductions, rendezvous
 #   gossip    publish, the cache's ejection and expiry, query, stream
 #   sync      bringing a peer up to date
+#   nat       what kind of NAT stands before us (as a peer without a static address)
+#   punch     connecting to those that we were introduced to
+#   app       what an application asks for and hears
 #   choose    which peers a packet goes to
 #   out       the output queue
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -25,9 +28,11 @@ from srpnode.core.types cimport (
 
 cdef extern from *:
     """
-    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_CHALLENGES = 64, SRP_EVENTS = 256 };
+    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_CHALLENGES = 64, SRP_EVENTS = 256, SRP_OWN = 64, SRP_POOL = 256 };
     """
     enum:
+        SRP_OWN
+        SRP_POOL
         SRP_JOB_CLUSTERS
         SRP_RULES_MAX
         SRP_CHALLENGES
@@ -84,6 +89,63 @@ ctypedef struct Challenge:
     int64_t started_us
     int64_t deadline_us                 # 0 = free
     uint8_t id[32]
+
+# A subcluster that the application joined.
+ctypedef struct Own:
+    uint8_t cluster[32]
+    uint8_t subcluster[32]
+    uint64_t cluster_key
+    uint64_t key                        # of both
+    uint32_t clock
+    uint8_t used
+    int64_t due_us                      # next join
+    char text[96]                       # base64(cluster):base64(subcluster), the join's key
+    uint32_t text_len
+
+# An attempt to reach somebody we were introduced to (STATE_3).
+ctypedef struct Attempt:
+    uint8_t id[32]
+    uint8_t cluster[32]
+    uint8_t subcluster[32]
+    uint8_t strategy                    # 0 free, else STRATEGY_… of punch.pyx
+    uint8_t nat_type
+    uint16_t port
+    uint32_t addr
+    uint32_t introducer
+    uint32_t introducer_generation
+    uint32_t local
+    uint32_t sent                       # packets so far
+    uint32_t base                       # of the ports to open, and the step from one to the next
+    uint32_t stride
+    int64_t next_us
+    int64_t started_us
+    int64_t deadline_us
+
+# A peer that is reached through the one that introduced us.
+ctypedef struct Proxied:
+    uint8_t id[32]
+    uint8_t used
+    uint32_t proxy
+    uint32_t proxy_generation
+    int64_t since_us
+
+# Discovery of our own NAT (STATE_0, STATE_2).
+ctypedef struct Reflection:
+    uint8_t stage                       # NAT_… of nat.pyx
+    uint8_t wanted                      # this identity discovers its NAT (else it is configured)
+    uint8_t retry
+    uint8_t answers
+    uint8_t probes
+    uint8_t ready
+    char id[13]
+    uint32_t first                      # peer that our probe socket talked to
+    uint32_t second                     # peer that it never talked to
+    uint16_t port
+    uint16_t probe_port                 # of our probe socket, seen from outside
+    uint32_t addr
+    uint16_t mapped_port                # what the first answer said
+    uint8_t dependent
+    int64_t due_us
 
 ctypedef struct Event:
     uint8_t kind
@@ -160,6 +222,29 @@ ctypedef struct State:
     uint64_t cluster_rule[256]
     uint32_t cluster_rules
     uint8_t cluster_rules_allow         # 1: only those listed, 0: all but those listed
+    # as a peer of applications
+    Reflection reflection
+    Own own[64]
+    uint32_t owns
+    Attempt *attempt
+    uint32_t attempts
+    uint32_t attempts_active
+    Proxied *proxied
+    uint32_t proxies
+    uint8_t pool_wanted
+    uint32_t pool_open                  # sockets
+    uint32_t pool_owner[256]            # the peer slot + 1 that a socket of the pool belongs to, 0 = free
+    uint32_t pool_next
+    uint8_t *unpublished                # ids of own packets that nobody got yet
+    uint32_t unpublished_first
+    uint32_t unpublished_count
+    uint32_t unpublished_size
+    uint8_t *app                        # ring of what the application has not heard yet
+    uint32_t app_size
+    uint32_t app_head
+    uint32_t app_tail
+    uint32_t clock
+    int64_t heard_us                    # last datagram of a proven peer
     # what happened
     uint64_t counter[256]
     Event event[256]

@@ -98,6 +98,7 @@ cdef extern from "message.h" nogil:
         SRP_KEY_TIMESTAMP
         SRP_KEY_ADDRESS
         SRP_KEY_PORT
+        SRP_KEY_KEY
         SRP_KEY_RENDEZVOUS_ADDRESS
         SRP_KEY_RENDEZVOUS_PORT
         SRP_KEY_RENDEZVOUS_TYPE
@@ -128,6 +129,8 @@ cdef extern from "message.h" nogil:
         double cache_size
         double timestamp
         double rendezvous_deadline
+        const char *key
+        uint32_t key_len
     bint SRP_HAS(const srp_message *m, int key)
     bint SRP_TRUE(const srp_message *m, int key)
     srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, srp_message *message)
@@ -188,6 +191,8 @@ cdef extern from "peers.h" nogil:
         uint8_t nat_type
         uint8_t flags
         uint32_t local
+        uint16_t socket
+        uint16_t probed
         uint32_t generation
         int64_t last_update_us
         int64_t last_proof_us
@@ -203,6 +208,8 @@ cdef extern from "peers.h" nogil:
         uint32_t used_replicated
         uint32_t used_control
         uint32_t used_introductions
+        uint32_t sync_second
+        uint32_t sync_work
         uint8_t id[32]
     ctypedef struct srp_member:
         uint32_t peer
@@ -283,6 +290,7 @@ cdef extern from "store.h" nogil:
     void srp_store_remove(srp_store *s, uint32_t entry)
     uint32_t srp_store_copy(const srp_store *s, uint32_t entry, uint8_t *out)
     uint32_t srp_store_expired(srp_store *s, uint32_t now_s, c_bool *more)
+    uint32_t srp_store_below(const srp_store *s, const srp_prefix_digits *prefix)
     uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, const uint8_t *id, c_bool after)
     uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_t (*bucket)[20], uint8_t *hash,
                                uint32_t *work)
@@ -332,6 +340,10 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_sync_jobs
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
+        SRP_DROP_intro_stale
+        SRP_DROP_intro_known
+        SRP_DROP_attempts_full
+        SRP_DROP_app_full
         SRP_COUNT_in_datagrams
         SRP_COUNT_in_bytes
         SRP_COUNT_out_datagrams
@@ -364,4 +376,15 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_sync_summaries
         SRP_COUNT_sync_packets
         SRP_COUNT_events_lost
+        SRP_COUNT_reflections
+        SRP_COUNT_reflections_failed
+        SRP_COUNT_attempts
+        SRP_COUNT_attempts_direct
+        SRP_COUNT_attempts_proxied
+        SRP_COUNT_proxies_upgraded
+        SRP_COUNT_openers
+        SRP_COUNT_published
+        SRP_COUNT_unpublished
+        SRP_COUNT_unpublished_lost
+        SRP_COUNT_delivered
     const char *srp_counter_name(unsigned int counter)

@@ -1,0 +1,7 @@
+"""python -m srpnode"""
+
+import sys
+
+from srpnode.cli import main
+
+sys.exit(main())

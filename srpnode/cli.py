@@ -1,0 +1,245 @@
+"""The command line: srpnode COMMAND. Exit status 0 fine, 1 the thing asked for failed, 2 usage."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from srpnode import __version__
+from srpnode.schema import DEFAULT_FILE
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+class FailureError(Exception):
+    """The thing asked for failed; the text is for the operator."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    handler: Handler = options.handler
+    try:
+        status = handler(options)
+        sys.stdout.flush()
+        return status
+    except FailureError as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output went away: `srpnode peers | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line; the man page and the shell completion are checked against it."""
+    top = argparse.ArgumentParser(
+        prog="srpnode", description="Node of the Stream Relay Protocol: introduces peers, stores, forwards and relays."
+    )
+    top.add_argument("--version", action="version", version=f"srpnode {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, handler: Handler, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(handler=handler)
+        made.add_argument(
+            "-c",
+            "--config",
+            metavar="FILE",
+            help=f"configuration; {DEFAULT_FILE} by default, embedded defaults when that does not exist",
+        )
+        if as_json:
+            made.add_argument("--json", action="store_true", help="print JSON")
+        return made
+
+    command("run", run, "run the node in the foreground", as_json=False)
+    command("check", check, "validate the configuration")
+    command("info", info, "print the node's identities, as an application lists them")
+    command("status", status, "show what the running node does")
+    command("peers", peers, "list the peers that the running node knows")
+    command("reload", reload, "have the running node read its configuration again")
+    made = command("block", block, "have the running node refuse a prefix or a cluster for a while")
+    made.add_argument("what", metavar="WHAT", help="an IPv4 address, a prefix or a cluster (64 hexadecimal digits)")
+    made.add_argument("--for", dest="seconds", type=count, default=3600, metavar="SECONDS", help="how long (3600)")
+    made = command("unblock", unblock, "end a block before its time")
+    made.add_argument("what", metavar="WHAT", help="as it was blocked")
+    command("blocks", blocks, "list what is blocked, and for how long")
+    made = command("ping", ping, "measure round trips to a peer, and show where it sees us")
+    made.add_argument("peer", metavar="HOST:PORT", type=endpoint, help="any peer")
+    made.add_argument("-n", "--count", type=count, default=3, metavar="N", help="how many pings (3)")
+    return top
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """(host, port) of HOST:PORT, for argparse."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, not {text!r}")
+    return host, int(port)
+
+
+def count(text: str) -> int:
+    """A positive number up to a million, for argparse."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"must be 1 to 1000000, not {text!r}")
+    return int(text)
+
+
+def show_json(value: Any) -> None:
+    """Prints one JSON document."""
+    print(json.dumps(value, indent=2))
+
+
+def _loaded(options: argparse.Namespace) -> Any:
+    from srpnode import config
+
+    try:
+        return config.load(options.config)
+    except config.ConfigError as error:
+        raise FailureError(str(error)) from None
+
+
+def run(options: argparse.Namespace) -> int:
+    """srpnode run"""
+    loaded = _loaded(options)
+    from srpnode import daemon
+
+    return daemon.run(loaded, options.config)
+
+
+def check(options: argparse.Namespace) -> int:
+    """srpnode check"""
+    from srpnode import config
+
+    problems: list[str] = []
+    files: tuple[str, ...] = ()
+    try:
+        files = config.load(options.config).files
+    except config.ConfigError as error:
+        problems = error.problems
+    if options.json:
+        show_json({"ok": not problems, "files": list(files), "problems": problems})
+    elif not problems:
+        print(f"fine: {', '.join(files)}" if files else f"fine: no {DEFAULT_FILE}, the embedded defaults apply")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """srpnode info"""
+    from srpnode import info as module
+
+    config = _loaded(options).config
+    try:
+        entries, remarks = module.collect(config)
+    except module.InfoError as error:
+        raise FailureError(str(error)) from None
+    if options.json:
+        show_json(entries)
+    else:
+        print(module.text(entries))
+        for remark in remarks:
+            print(remark, file=sys.stderr)
+    return 0
+
+
+def ask(options: argparse.Namespace, command: str, timeout_s: float = 10.0, **arguments: Any) -> Any:
+    """The running node's answer to one command."""
+    from srpnode import control
+
+    path = _loaded(options).config.control.socket
+    try:
+        client = control.ControlClient(path, timeout_s)
+        try:
+            return client.ask(command, **arguments)
+        finally:
+            client.close()
+    except control.ControlError as error:
+        raise FailureError(str(error)) from None
+
+
+def status(options: argparse.Namespace) -> int:
+    """srpnode status"""
+    from srpnode import show
+
+    figures = ask(options, "status")
+    if options.json:
+        show_json(figures)
+    else:
+        print(show.status(figures))
+    return 0
+
+
+def peers(options: argparse.Namespace) -> int:
+    """srpnode peers"""
+    from srpnode import show
+
+    rows = ask(options, "peers", 60.0)
+    if options.json:
+        show_json(rows)
+    else:
+        print(show.peers(rows))
+    return 0
+
+
+def reload(options: argparse.Namespace) -> int:
+    """srpnode reload"""
+    answer = ask(options, "reload", 30.0)
+    if options.json:
+        show_json(answer)
+        return 0
+    print(f"applied: {', '.join(answer['applied']) or 'nothing changed'}")
+    if answer["restart"]:
+        print(f"needs a restart: {', '.join(answer['restart'])}")
+    return 0
+
+
+def block(options: argparse.Namespace) -> int:
+    """srpnode block"""
+    answer = ask(options, "block", what=options.what, seconds=options.seconds)
+    if options.json:
+        show_json(answer)
+    else:
+        print(f"{answer['what']} is blocked for {options.seconds} s")
+    return 0
+
+
+def unblock(options: argparse.Namespace) -> int:
+    """srpnode unblock"""
+    answer = ask(options, "unblock", what=options.what)
+    if options.json:
+        show_json(answer)
+    else:
+        print(f"{answer['what']} is not blocked any more")
+    return 0
+
+
+def blocks(options: argparse.Namespace) -> int:
+    """srpnode blocks"""
+    rows = ask(options, "blocks")
+    if options.json:
+        show_json(rows)
+        return 0
+    for row in rows:
+        print(f"{row['what']}  {row['seconds']:.0f} s")
+    if not rows:
+        print("nothing is blocked")
+    return 0
+
+
+def ping(options: argparse.Namespace) -> int:
+    """srpnode ping"""
+    from srpnode import ping as module
+
+    try:
+        result = module.ping(options.peer, options.count, None if options.json else print)
+    except module.PingError as error:
+        raise FailureError(str(error)) from None
+    if options.json:
+        show_json(result)
+    return 0 if result["received"] else 1

@@ -1,0 +1,103 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from srpnode.core.node cimport Node
+from srpnode.core.types cimport srp_datagram, srp_now
+from srpnode.net.mailbox cimport srp_command, srp_mailbox
+from srpnode.net.udp cimport srp_udp_receiver, srp_udp_sender
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        uint32_t u32
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+cdef enum:
+    SOCKETS = 258          # main, probe, 256 of the pool
+    EVENTS = 64            # of one epoll call
+    COUNTS = 64            # room for the counters of udp.h
+    HISTOGRAM = 24         # handling times: below 1, 2, 4 … us; the last holds the rest
+    HEARTBEAT_BYTES = 32   # SRP magic, type 0 (which no packet has), cookie of 16 bytes, time sent
+
+cdef enum:
+    OWN_ROUNDS             # turns of the loop
+    OWN_BATCHES            # batches handed to the core
+    OWN_HANDLING_US        # time between a batch's arrival and the departure of what came of it
+    OWN_TICKS
+    OWN_COMMANDS
+    OWN_JAMS               # times that output was given up because a socket took nothing
+    OWN_POOL_OPEN          # pool sockets that are open now
+    OWN_POOL_OPENED
+    OWN_POOL_NO_DESCRIPTORS
+    OWN_POOL_ERRORS
+    OWN_HEARTBEATS         # datagrams of the loop's own that came back
+    OWN_HEARTBEAT_US       # monotonic time of the last one
+    OWN_HEARTBEAT_ROUND_US # how long it was under way
+    OWN_COUNT
+
+cdef class Loop:
+    cdef readonly Node node
+    cdef object _sockets           # index -> socket object, kept so that the descriptors stay open
+    cdef object _thread
+    cdef object _lock              # one poster at a time
+    cdef object _outstanding       # commands whose poster did not wait to the end
+    cdef object _calls             # keeps an injected table of system calls
+    cdef readonly str failure      # why the loop ended by itself, "" otherwise
+    cdef uint64_t _closed_drops    # kernel drops of sockets that were replaced
+
+    cdef srp_mailbox *mailbox
+    cdef srp_udp_receiver *receiver
+    cdef srp_udp_sender *sender
+    cdef srp_datagram *batch
+    cdef uint8_t *data
+    cdef uint32_t batch_size, pool_size
+    cdef bint gro, fine_wait, stopping, running, pause
+    cdef int epoll, error
+    cdef int fds[SOCKETS]
+    cdef uint32_t drops[SOCKETS]
+    cdef epoll_event events[EVENTS]
+    cdef uint32_t main_addr
+    cdef uint16_t main_port
+    cdef srp_now now
+    cdef int64_t due_us            # monotonic time of the next tick
+    cdef int notify_fd             # of the application, -1: none
+    cdef bint notified             # since it last took everything
+
+    cdef uint32_t flushed, pending # items of the core's output: sent so far, and being sent
+    cdef int blocked               # SRP_UDP_BLOCKED or SRP_UDP_STALLED while output waits
+    cdef int64_t blocked_us        # since when, without progress
+    cdef int64_t jam_us            # how long that may last
+    cdef uint64_t progress         # OUT_CALLS when blocked_us was set
+
+    cdef uint8_t heartbeat[HEARTBEAT_BYTES]
+    cdef int64_t heartbeat_sent_us
+    cdef srp_command *heartbeat_command
+
+    cdef uint64_t udp[COUNTS]
+    cdef uint64_t own[OWN_COUNT]
+    cdef uint64_t histogram[HISTOGRAM]
+
+    cdef void _serve(self) noexcept nogil
+    cdef int _wait(self, int64_t timeout_us) noexcept nogil
+    cdef int64_t _timeout_us(self) noexcept nogil
+    cdef void _read_clock(self) noexcept nogil
+    cdef bint _receive(self, uint32_t socket) noexcept nogil
+    cdef bint _hand_over(self) noexcept nogil
+    cdef bint _flush(self) noexcept nogil
+    cdef void _block(self, int state) noexcept nogil
+    cdef void _wait_writable(self) noexcept nogil
+    cdef void _resume(self) noexcept nogil
+    cdef void _tick(self) noexcept nogil
+    cdef void _serve_peer(self) noexcept nogil
+    cdef void _count_time(self, int64_t us) noexcept nogil
+    cdef uint32_t _without_heartbeats(self, uint32_t count) noexcept nogil
+    cdef void _serve_mailbox(self) noexcept nogil
+    cdef bint _obey(self, srp_command *command) noexcept nogil
+    cdef int32_t _send_heartbeat(self, const uint8_t *cookie) noexcept nogil
+    cdef int32_t _take_in(self, uint32_t index, int fd) noexcept nogil
+    cdef int32_t _watch(self, uint32_t socket, int fd) noexcept nogil
+    cdef int32_t _open_pool(self) noexcept nogil
+    cdef int32_t _close_pool(self) noexcept nogil
+    cdef int32_t _replace(self, uint32_t socket, int fd) noexcept nogil
+    cdef void _end(self) noexcept nogil
+    cdef object _post(self, uint32_t kind, bytes data, uint64_t size, double timeout_s)

@@ -1,0 +1,219 @@
+"""One identity at work: its sockets, its core and the loop that drives it in a thread of its own."""
+
+import ipaddress
+import os
+import time
+from typing import Any
+
+from srpnode import info, service
+from srpnode.core import node
+from srpnode.core.node import Node
+from srpnode.identity import Identity
+from srpnode.interfaces import Snapshot
+from srpnode.net.loop import Loop
+from srpnode.net.sockets import Inherited, SocketError
+from srpnode.schema import Access, Config, Limits, Listen, entries
+
+COMMAND_TIMEOUT_S = 1.0
+GAUGE_PEERS = {"known": "peers", "connected": "connected", "indexed": "indexed"}
+GAUGE_CACHE = {
+    "packets": "cache_packets",
+    "bytes": "cache_bytes",
+    "max_bytes": "cache_max_bytes",
+    "clusters": "clusters",
+    "sync_jobs": "sync_jobs",
+}
+PACKET_TYPES = ("ping", "pong", "intro", "join", "publish", "stream", "sync", "query")
+
+
+class StartError(Exception):
+    """The identity cannot start, or does not answer; the text is for the operator."""
+
+
+class Worker:
+    """Made and used by the daemon's thread. The loop's thread runs between start() and stop()."""
+
+    def __init__(
+        self,
+        config: Config,
+        listen: Listen,
+        key: Identity,
+        siblings: list[Identity],
+        addresses: Snapshot,
+        kept: Inherited,
+        policy: tuple[Limits, Access],
+    ) -> None:
+        """Binds the sockets, or takes them out of `kept`, and makes the core. Raises StartError."""
+        limits, access = policy
+        self.listen = listen
+        self.key = key
+        self.advertised = addresses.advertised(listen)
+        try:
+            main = kept.open_udp(listen.address, listen.port)
+            probe = kept.open_udp(listen.address, listen.probe_port)
+        except SocketError as error:
+            raise StartError(f"listen {listen.name}: {error.strerror}") from None
+        known = [
+            (number(addresses.advertised(other)), other.port, sibling.peer_id)
+            for other, sibling in zip(config.listen, siblings, strict=True)
+            if sibling is not key
+        ]
+        known += [(number(peer.address), peer.port, bytes.fromhex(peer.peer_id)) for peer in config.peer]
+        try:
+            self.node = Node(
+                peer_id=key.peer_id,
+                seed=os.urandom(32),
+                address=number(self.advertised),
+                port=listen.port,
+                probe_port=listen.probe_port,
+                keep_alive=config.keep_alive,
+                mono_us=time.monotonic_ns() // 1000,
+                wall_ms=time.time_ns() // 1_000_000,
+                indexed_peers=known,
+                cache_max_bytes=config.cache.max_bytes,
+                cache_ttl=config.cache.ttl,
+                **_limits(limits, sizes=True),
+                **_limits(limits, sizes=False),
+            )
+            self.node.set_rules(**_rules(access))
+        except MemoryError:
+            raise StartError(
+                f"listen {listen.name}: not enough memory for its tables; lower [limits] or [cache]"
+            ) from None
+        self.loop = Loop(self.node, main, probe)
+        self._more = False
+        for sock in (main, probe):
+            service.store(sock)
+
+    def start(self) -> None:
+        """Starts the loop's thread."""
+        self.loop.start(f"srp-{self.listen.name}")
+
+    def beat(self, timeout_s: float) -> None:
+        """Has the loop handle a datagram of its own. Raises StartError when it does not in time."""
+        try:
+            self.loop.beat(timeout_s)
+        except (TimeoutError, RuntimeError, OSError) as error:
+            raise StartError(
+                f"{self.listen.name}: port {self.listen.port} did not hear its own datagram ({error}); "
+                "a firewall that drops what the machine sends to itself can do that"
+            ) from None
+
+    def stop(self, timeout_s: float) -> bool:
+        """Sends what is queued and ends the thread; False when it did not end in time."""
+        return bool(self.loop.stop(timeout_s))
+
+    def entry(self) -> dict[str, Any]:
+        """This identity as an application lists it."""
+        return info.entry(self.listen, self.advertised, self.key.peer_id)
+
+    def apply(self, commands: list[tuple[int, bytes]]) -> None:
+        """Posts what rules_of() made. Raises StartError when the loop does not take it."""
+        for kind, data in commands:
+            self._command(kind, data)
+
+    def advertise(self, addresses: Snapshot) -> bool:
+        """Follows the machine's addresses; True when the advertised one is another now."""
+        address = addresses.advertised(self.listen)
+        if address == self.advertised:
+            return False
+        self._command(node.ADDRESS, node.pack_address(address))
+        self.advertised = address
+        return True
+
+    def _command(self, kind: int, data: bytes = b"", size: int = 0) -> bytes:
+        try:
+            result, answer = self.loop.command(kind, data, size, COMMAND_TIMEOUT_S)
+        except (TimeoutError, RuntimeError, BlockingIOError) as error:
+            raise StartError(f"{self.listen.name}: the loop does not answer: {error}") from None
+        if result < 0:
+            raise StartError(f"{self.listen.name}: command {kind} refused: {os.strerror(-result)}")
+        self._more = result == 1
+        return answer
+
+    def peers(self) -> list[dict[str, Any]]:
+        """All known peers, in slices between batches of datagrams. Raises StartError."""
+        rows: list[dict[str, Any]] = []
+        question = bytes(node.PEERS_BYTES)
+        while True:
+            question = self._command(node.PEERS, question)
+            rows += ({"identity": self.listen.name, **row} for row in node.unpack_peers(question))
+            if not self._more:
+                return rows
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened in the core since the last call, oldest first, at most 256. Raises StartError."""
+        return list(node.unpack_events(self._command(node.EVENTS, size=node.EVENTS_BYTES)))
+
+    def drops(self) -> dict[str, int]:
+        """Dropped packets by reason."""
+        return {
+            name.removeprefix("drop_"): count
+            for name, count in self.node.counters().items()
+            if name.startswith("drop_")
+        }
+
+    def traffic(self) -> int:
+        """Bytes of UDP payload so far, both ways."""
+        counters = self.loop.counters()
+        return int(counters["in_bytes"] + counters["out_bytes"])
+
+    def status(self) -> dict[str, Any]:
+        """Everything counted so far. A loop that does not answer still shows its counters."""
+        counters = self.node.counters()
+        received = {kind: counters.pop(f"in_{kind}") for kind in PACKET_TYPES}
+        sent = {kind: counters.pop(f"out_{kind}") for kind in PACKET_TYPES}
+        counters = {name: value for name, value in counters.items() if not name.startswith("drop_")}
+        try:
+            gauges = node.unpack_gauges(self._command(node.GAUGES, size=node.GAUGES_BYTES))
+        except StartError:
+            gauges = {}
+        return {
+            **self.entry(),
+            "received": received,
+            "sent": sent,
+            "drops": self.drops(),
+            "events": counters,
+            "peers": {name: gauges.get(key, 0) for name, key in GAUGE_PEERS.items()},
+            "cache": {name: gauges.get(key, 0) for name, key in GAUGE_CACHE.items()},
+            "summary": gauges.get("summary", ""),
+            "udp": self.loop.counters(),
+            "handling_us": self.loop.handling_times(),
+            "features": self.loop.features(),
+        }
+
+
+def number(address: str) -> int:
+    """An IPv4 address as the number that the core works with."""
+    return int(ipaddress.IPv4Address(address))
+
+
+def rules_of(limits: Limits, access: Access) -> list[tuple[int, bytes]]:
+    """The commands that give a running core these limits and rules."""
+    return [
+        (node.LIMITS, node.pack_limits(**_limits(limits, sizes=False))),
+        (node.RULES, node.pack_rules(**_rules(access))),
+    ]
+
+
+def _limits(table: Limits, sizes: bool) -> dict[str, Any]:
+    """The keys of [limits] by their names: those of tables that are made at the start, or those that may change."""
+    return {
+        entry.name: getattr(table, entry.name)
+        for entry in entries(Limits)
+        if entry.known.core and entry.known.restart == sizes
+    }
+
+
+def _rules(access: Access) -> dict[str, Any]:
+    """[access] as the core takes it: the first prefix that fits decides, so denials go first."""
+    prefixes = []
+    for allow, texts in ((False, access.deny_prefixes), (True, access.allow_prefixes)):
+        for network in map(ipaddress.IPv4Network, texts):
+            prefixes.append((str(network.network_address), network.prefixlen, allow))
+    return {
+        "prefixes": prefixes,
+        "default_allow": not access.allow_prefixes,
+        "clusters": [bytes.fromhex(cluster) for cluster in access.allow_clusters or access.deny_clusters],
+        "clusters_allow": bool(access.allow_clusters),
+    }

@@ -1,0 +1,110 @@
+"""A running node for tests: the real command with a configuration and a state directory of its own, on loopback."""
+
+import contextlib
+import json
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.app.command import EXECUTABLE, clean_environment, srpnode
+
+DEADLINE_S = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """UDP and TCP ports of 127.0.0.1 that nobody has at this moment."""
+    found: list[int] = []
+    with contextlib.ExitStack() as stack:
+        while len(found) < count:
+            tcp = stack.enter_context(socket.socket())
+            udp = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            tcp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                found.append(tcp.getsockname()[1])
+    return found
+
+
+class Node:
+    """`srpnode run -c FILE`; close() ends it, whatever state it is in."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="srpnode-"))  # short: a control socket's path is limited
+        self.ports = free_ports(5)
+        self.file = self.directory / "srpnode.toml"
+        self.process: subprocess.Popen[str] | None = None
+        self.lines: list[str] = []
+        self._said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def write(self, *extra: str, top: str = "", log: str = "") -> None:
+        """Writes the configuration: two identities on loopback, `extra` lines behind it."""
+        a, b, a_probe, b_probe, page = self.ports
+        text = [f'state_dir = "{self.directory}/state"', top]
+        for port, probe in ((a, a_probe), (b, b_probe)):
+            text += ["[[listen]]", 'address = "127.0.0.1"', f"port = {port}", f"probe_port = {probe}"]
+        text += ["[metrics]", f'listen = "127.0.0.1:{page}"', "[control]", f'socket = "{self.directory}/control.sock"']
+        self.file.write_text("\n".join([*text, *extra]) + "\n")
+
+    def start(self, *, wait: bool = True) -> None:
+        """Starts the process; with `wait` returns when it says that it serves."""
+        self.process = subprocess.Popen(
+            [EXECUTABLE, "run", "-c", str(self.file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=clean_environment(),
+        )
+        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        if wait:
+            self.wait_for(" ready: ")
+
+    def _read(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._said.put(line.rstrip("\n"))
+        self._said.put(None)
+
+    def wait_for(self, part: str) -> str:
+        """The next line that has this part."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                line = self._said.get(timeout=max(deadline - time.monotonic(), 0.01))
+            except queue.Empty:
+                raise AssertionError(f"no {part!r} in time; it said {self.lines}") from None
+            if line is None:
+                raise AssertionError(f"the node ended before {part!r}; it said {self.lines}")
+            self.lines.append(line)
+            if part in line:
+                return line
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Sends the signal and waits; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait(DEADLINE_S)
+        self.process = None
+        while (line := self._said.get(timeout=DEADLINE_S)) is not None:
+            self.lines.append(line)
+        return status
+
+    def ask(self, command: str) -> Any:
+        """The JSON that `srpnode COMMAND --json` prints."""
+        done = srpnode(command, "--json", "-c", str(self.file))
+        assert done.returncode == 0, (command, done.stderr, self.lines)
+        return json.loads(done.stdout)
+
+    def close(self) -> None:
+        """Ends the process and removes its files."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)

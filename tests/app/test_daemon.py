@@ -1,0 +1,199 @@
+"""The running node through the real command: start, questions, reload, refusals, stop."""
+
+import json
+import os
+import signal
+import socket
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from tests.app.command import srpnode
+from tests.app.node import DEADLINE_S, Node
+
+MakeNode = Callable[[], Node]
+
+
+def refused_start(node: Node) -> str:
+    """`srpnode run` must end with status 1 and one line; that line."""
+    done = srpnode("run", "-c", str(node.file))
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_prints_the_entries_that_info_prints(node: Node) -> None:
+    printed = json.loads("\n".join(line for line in node.lines if line[:1] in "[] "))
+    assert printed == node.ask("info")
+    a, b, a_probe, b_probe, _ = node.ports
+    assert [
+        (item["name"], item["address"], item["port"], item["probePort"], item["natType"], item["indexed"])
+        for item in printed
+    ] == [("a", "127.0.0.1", a, a_probe, 31, True), ("b", "127.0.0.1", b, b_probe, 31, True)]
+    assert len({item["peerId"] for item in printed}) == 2
+    keys = (node.directory / "state").glob("*.key")
+    assert {key.read_text().split()[-1] for key in keys} == {item["peerId"] for item in printed}
+
+
+def test_identities_survive_a_restart(node: Node) -> None:
+    before = node.ask("info")
+    assert node.end() == 0
+    assert node.ask("info") == before  # also while it does not run
+    node.start()
+    assert node.ask("info") == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_cleanly(node: Node, number: signal.Signals) -> None:
+    assert node.end(number) == 0
+    assert number.name in node.lines[-1]
+    assert not (node.directory / "control.sock").exists()
+    assert sorted(os.listdir(node.directory / "state")) == ["a.key", "b.key", "lock"]
+
+
+def test_answers_pings_on_both_main_ports(node: Node) -> None:
+    for entry in node.ask("info"):
+        done = srpnode("ping", "--json", "-n", "2", f"127.0.0.1:{entry['port']}", check=True)
+        result = json.loads(done.stdout)
+        assert (result["sent"], result["received"], result["peerId"]) == (2, 2, entry["peerId"])
+        assert result["seenAs"].startswith("127.0.0.1:")
+    lines = srpnode("ping", "-n", "1", f"localhost:{node.ports[0]}", check=True).stdout.splitlines()
+    assert "sees us at 127.0.0.1:" in lines[0]
+    assert lines[1].startswith("1 sent, 1 answered")
+
+
+def test_a_ping_that_nobody_answers_fails(node: Node) -> None:
+    node.end()
+    done = srpnode("ping", "-n", "1", f"127.0.0.1:{node.ports[0]}")
+    assert (done.returncode, "Connection refused" in done.stdout) == (1, True)
+    done = srpnode("ping", "no-such-host.invalid:1")
+    assert (done.returncode, "no-such-host.invalid: " in done.stderr) == (1, True)
+
+
+def test_status_peers_and_metrics(node: Node) -> None:
+    srpnode("ping", "-n", "1", f"127.0.0.1:{node.ports[0]}", check=True)
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"garbage", ("127.0.0.1", node.ports[0]))
+    srpnode("ping", "-n", "1", f"127.0.0.1:{node.ports[0]}", check=True)  # one queue: what was sent before is handled
+    status = node.ask("status")
+    first = status["identities"][0]
+    assert first["received"]["ping"] >= 2
+    assert first["sent"]["pong"] >= 2
+    assert first["drops"]["short"] + first["drops"]["magic"] == 1
+    assert first["cache"]["max_bytes"] == 16_000_000
+    text = srpnode("status", "-c", str(node.file), check=True).stdout
+    assert f"process {status['pid']}" in text
+    assert first["peerId"] in text
+    siblings = node.ask("peers")
+    assert {(row["identity"], row["port"]) for row in siblings} >= {("a", node.ports[1]), ("b", node.ports[0])}
+    assert "STATE" in srpnode("peers", "-c", str(node.file), check=True).stdout
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.ports[4]}/metrics", timeout=DEADLINE_S) as answer:
+        page = answer.read().decode()
+    assert 'srpnode_dropped_total{identity="a",reason="short"} ' in page
+
+
+def test_reload_applies_all_or_nothing(node: Node) -> None:
+    node.write("[limits]", "replicated_per_minute = 5", "[log]", 'level = "debug"', top="keep_alive = 20")
+    assert node.ask("reload") == {"applied": ["limits.replicated_per_minute", "log.level"], "restart": ["keep_alive"]}
+    assert "keep_alive" in node.wait_for("reloaded: ")
+    node.write("[limits]", "replicated_per_minute = 6", "peers = -1")
+    before = node.file.read_text()
+    done = srpnode("reload", "-c", str(node.file))
+    assert done.returncode == 1
+    assert "limits.peers" in done.stderr
+    assert node.file.read_text() == before
+    assert node.process is not None
+    node.process.send_signal(signal.SIGHUP)  # not by the command, which sees the error itself
+    assert "limits.peers" in node.wait_for("reload-refused: ")
+    node.write("[limits]", "replicated_per_minute = 5", "[log]", 'level = "debug"', top="keep_alive = 20")
+    assert node.ask("reload") == {"applied": [], "restart": ["keep_alive"]}  # the 6 was never taken over
+
+
+def test_reloaded_rules_refuse_and_allow_again(node: Node) -> None:
+    port = node.ports[0]
+    node.write("[access]", 'deny_prefixes = ["127.0.0.0/8"]')
+    assert node.ask("reload")["applied"] == ["access.deny_prefixes"]
+    assert srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode == 1
+    assert node.ask("status")["identities"][0]["drops"]["denied_prefix"] >= 1
+    node.write()
+    assert node.ask("reload")["applied"] == ["access.deny_prefixes"]
+    assert srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode == 0
+
+
+def test_a_taken_port_names_itself_and_its_holder(make_node: MakeNode) -> None:
+    node = make_node()
+    node.write()
+    for what in (0, 2):
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", node.ports[what]))
+            said = refused_start(node)
+            assert f"port {node.ports[what]} " in said
+            assert f"pid {os.getpid()}" in said
+
+
+def test_two_nodes_cannot_share_state_control_or_metrics(node: Node, make_node: MakeNode) -> None:
+    other = make_node()
+    assert node.process is not None
+
+    def mixed(*names: str) -> None:
+        other.write()
+        text = other.file.read_text()
+        for name in names:
+            text = text.replace(f"{other.directory}/{name}", f"{node.directory}/{name}")
+        other.file.write_text(text)
+
+    mixed("state")
+    assert f"process {node.process.pid}" in refused_start(other)
+    mixed("control.sock")
+    assert "another srpnode serves it" in refused_start(other)
+    other.ports[4] = node.ports[4]
+    mixed()
+    assert f"TCP port {node.ports[4]} " in refused_start(other)
+    assert node.ask("status")["pid"] == node.process.pid
+
+
+def test_an_address_of_nobody_and_a_place_without_room(make_node: MakeNode) -> None:
+    node = make_node()
+    node.write()
+    text = node.file.read_text()
+    node.file.write_text(text.replace('address = "127.0.0.1"', 'address = "203.0.113.1"', 1))
+    assert "no interface of this machine has the address 203.0.113.1" in refused_start(node)
+    node.file.write_text(text.replace(f"{node.directory}/control.sock", "/proc/none/control.sock"))
+    assert "/proc/none/control.sock: control socket cannot be made" in refused_start(node)
+    node.file.write_text(text.replace(f"{node.directory}/state", "/proc/none/state"))
+    assert "/proc/none/state: cannot be made" in refused_start(node)
+
+
+def test_the_advertised_address_is_told(make_node: MakeNode) -> None:
+    node = make_node()
+    node.write()
+    text = node.file.read_text()
+    node.file.write_text(text.replace("[[listen]]", '[[listen]]\nadvertise = "198.51.100.7"', 1))
+    assert [entry["address"] for entry in node.ask("info")] == ["198.51.100.7", "127.0.0.1"]
+    node.start()
+    assert [entry["address"] for entry in node.ask("info")] == ["198.51.100.7", "127.0.0.1"]
+    node.file.write_text(text)
+    assert node.ask("reload") == {"applied": ["listen.a.advertise"], "restart": []}
+    assert "127.0.0.1" in node.wait_for("advertised address is now")
+
+
+def test_any_datagram_leaves_it_serving(node: Node) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        for port in node.ports[:4]:
+            for size in (0, 1, 4, 45, 87, 1421, 1422, 9000, 65507):
+                for data in (os.urandom(size), b"\x03\x05\x0b\x11" + os.urandom(max(size - 4, 0))[: 65507 - 4]):
+                    sock.sendto(data[:65507], ("127.0.0.1", port))
+    for port in node.ports[:2]:
+        assert srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode == 0
+    assert node.end() == 0
+
+
+def test_questions_without_a_node(make_node: MakeNode) -> None:
+    node = make_node()
+    node.write()
+    for command in ("status", "peers", "reload"):
+        done = srpnode(command, "-c", str(node.file))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "no srpnode is running" in done.stderr

@@ -1,0 +1,82 @@
+#include "inject.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+
+static _Atomic int send_error, send_after, send_times, send_most, refused_port, refused_error, receive_error, receive_times;
+static _Atomic unsigned long sent_calls;
+
+static int send_messages(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    sent_calls++;
+    if (send_after > 0) {
+        send_after--;
+    } else if (send_times != 0) {
+        if (send_times > 0)
+            send_times--;
+        errno = send_error;
+        return -1;
+    }
+    if (send_most > 0 && count > (unsigned)send_most)
+        count = (unsigned)send_most;
+    if (refused_port)
+        for (unsigned i = 0; i < count; i++) {
+            const struct sockaddr_in *to = messages[i].msg_hdr.msg_name;
+            if (ntohs(to->sin_port) == refused_port) {
+                if (i == 0) {
+                    errno = refused_error;
+                    return -1;
+                }
+                count = i;
+            }
+        }
+    return sendmmsg(fd, messages, count, flags);
+}
+
+static int receive_messages(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    if (receive_times > 0) {
+        receive_times--;
+        errno = receive_error;
+        return -1;
+    }
+    return recvmmsg(fd, messages, count, flags, timeout);
+}
+
+const srp_udp_calls inject_calls = {receive_messages, send_messages};
+
+void inject_send(int error, int after, int times)
+{
+    send_times = 0;
+    send_error = error;
+    send_after = after;
+    send_times = times;
+}
+
+void inject_short(int most)
+{
+    send_most = most;
+}
+
+void inject_refuse(int port, int error)
+{
+    refused_port = 0;
+    refused_error = error;
+    refused_port = port;
+}
+
+void inject_receive(int error, int times)
+{
+    receive_error = error;
+    receive_times = times;
+}
+
+unsigned long inject_calls_sent(void)
+{
+    return sent_calls;
+}
+
+void inject_reset(void)
+{
+    send_times = send_after = send_most = refused_port = receive_times = 0;
+}
