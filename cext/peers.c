@@ -212,6 +212,7 @@ void srp_peers_remove(srp_peers *t, uint32_t slot)
     srp_tally_drop(&t->prefixes, srp_prefix(p->addr));
     due_unlink(t, slot);
     p->flags = 0;
+    p->last_proof_us = INT64_MIN; /* what still names the slot must not take it for a proven peer */
     p->due_next = t->next_free;
     t->next_free = slot;
     t->count--;

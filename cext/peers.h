@@ -41,6 +41,7 @@ typedef struct srp_peer {
     uint32_t uptime_s;      /* as it says */
     uint32_t window;        /* the minute that the following count in */
     uint32_t used_replicated, used_control, used_introductions;
+    uint32_t sync_second, sync_work; /* ids hashed for it in that second */
     uint8_t id[32];
 } srp_peer;
 

@@ -62,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     command("status", status, "show what the running node does")
     command("peers", peers, "list the peers that the running node knows")
     command("reload", reload, "have the running node read its configuration again")
+    made = command("block", block, "have the running node refuse a prefix or a cluster for a while")
+    made.add_argument("what", metavar="WHAT", help="an IPv4 address, a prefix or a cluster (64 hexadecimal digits)")
+    made.add_argument("--for", dest="seconds", type=count, default=3600, metavar="SECONDS", help="how long (3600)")
+    made = command("unblock", unblock, "end a block before its time")
+    made.add_argument("what", metavar="WHAT", help="as it was blocked")
+    command("blocks", blocks, "list what is blocked, and for how long")
     made = command("ping", ping, "measure round trips to a peer, and show where it sees us")
     made.add_argument("peer", metavar="HOST:PORT", type=endpoint, help="any peer")
     made.add_argument("-n", "--count", type=count, default=3, metavar="N", help="how many pings (3)")
@@ -190,6 +196,39 @@ def reload(options: argparse.Namespace) -> int:
     print(f"applied: {', '.join(answer['applied']) or 'nothing changed'}")
     if answer["restart"]:
         print(f"needs a restart: {', '.join(answer['restart'])}")
+    return 0
+
+
+def block(options: argparse.Namespace) -> int:
+    """srpnode block"""
+    answer = ask(options, "block", what=options.what, seconds=options.seconds)
+    if options.json:
+        show_json(answer)
+    else:
+        print(f"{answer['what']} is blocked for {options.seconds} s")
+    return 0
+
+
+def unblock(options: argparse.Namespace) -> int:
+    """srpnode unblock"""
+    answer = ask(options, "unblock", what=options.what)
+    if options.json:
+        show_json(answer)
+    else:
+        print(f"{answer['what']} is not blocked any more")
+    return 0
+
+
+def blocks(options: argparse.Namespace) -> int:
+    """srpnode blocks"""
+    rows = ask(options, "blocks")
+    if options.json:
+        show_json(rows)
+        return 0
+    for row in rows:
+        print(f"{row['what']}  {row['seconds']:.0f} s")
+    if not rows:
+        print("nothing is blocked")
     return 0
 
 

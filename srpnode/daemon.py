@@ -4,6 +4,7 @@ This thread never touches a running core. It posts commands through the loops' m
 the loops write. Everything here waits in one selector: signals, control socket, metrics page, netlink, timers.
 """
 
+import collections
 import contextlib
 import copy
 import os
@@ -17,16 +18,24 @@ from typing import Any
 
 from srpnode import __version__, control, identity, info, interfaces, journal, metrics, service
 from srpnode import config as configuration
+from srpnode.blocks import BlockError
 from srpnode.config import Loaded
 from srpnode.journal import Journal
 from srpnode.net import sockets
-from srpnode.schema import Config
+from srpnode.policy import Policy
+from srpnode.schema import Access, Config, Limits
 from srpnode.streams import StreamServer
-from srpnode.worker import StartError, Worker
+from srpnode.watch import Watch
+from srpnode.worker import StartError, Worker, rules_of
 
 TURN_S = 1.0  # longest sleep: timers are that exact
 STOP_S = 0.8  # all loops must have ended by then
 STATUS_LINE_S = 10.0
+UPKEEP_S = 1.0
+SAVE_S = 60.0
+OVERVIEW_S = 5.0  # how long an overview of the peers is given out again
+OVERVIEW_CLUSTERS = 10
+BLOCK_S = 3_600.0
 BEAT_TIMEOUT_S = 2.0
 BEAT_S = 5.0  # how often each loop must handle a datagram of its own; oftener when a watchdog asks for it
 
@@ -55,6 +64,8 @@ class Daemon:
         self.tell = tell
         self.status = 0
         self._stopping = ""
+        self._overview: dict[str, Any] = {}
+        self._overview_until = 0.0
         self._started = time.monotonic()
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._signals(stack)
@@ -79,11 +90,15 @@ class Daemon:
             self._metrics = metrics.serve(self._selector, self.config.metrics.listen, self.status_now)
             stack.callback(self._metrics.close)
 
+        self.policy = Policy(self.config.state_dir, tell)
+        stack.callback(self.policy.volume.save)
+        limits_and_rules = self._effective(self.config)
+        self.watch = Watch(tell)
         self.workers: list[Worker] = []
         stack.callback(self._end_workers)
         kept = sockets.Inherited(service.stored())
         for listen, key in zip(self.config.listen, keys, strict=True):
-            self.workers.append(Worker(self.config, listen, key, keys, self.addresses, kept))
+            self.workers.append(Worker(self.config, listen, key, keys, self.addresses, kept, limits_and_rules))
         for address, port in kept.close_rest():  # not configured any more
             service.forget(address, port)
         for worker in self.workers:
@@ -131,7 +146,7 @@ class Daemon:
         if self.tell.structured:
             for entry in entries:
                 text = f"{entry['address']}:{entry['port']}, probe port {entry['probePort']}, peerId {entry['peerId']}"
-                self.tell.tell(journal.IDENTITY, f"{entry['name']}: {text}", peer=entry["peerId"])
+                self.tell.tell(journal.IDENTITY, f"{entry['name']}: {text}", fields={"peer": entry["peerId"]})
         else:
             print("For the list of indexed peers of an application:", info.text(entries), sep="\n", flush=True)
         for remark in info.remarks(entries):
@@ -150,7 +165,7 @@ class Daemon:
         """Serves until a signal or until a loop has ended by itself."""
         watchdog_s = service.watchdog_s()
         beat_s = min(BEAT_S, watchdog_s / 3) if watchdog_s else BEAT_S
-        next_beat = next_line = 0.0
+        next_beat = next_line = next_save = next_upkeep = 0.0
         while not self._stopping:
             for key, mask in self._selector.select(min(TURN_S, beat_s)):
                 key.data(mask)
@@ -164,6 +179,12 @@ class Daemon:
                 self._control.sweep()
                 if self._metrics:
                     self._metrics.sweep()
+            if now >= next_upkeep:
+                next_upkeep = now + UPKEEP_S
+                self._upkeep()
+            if now >= next_save:
+                next_save = now + SAVE_S
+                self.policy.volume.save()
         service.stopping()
         self.tell.tell(journal.STOP, f"stops: {self._stopping}")
 
@@ -185,6 +206,27 @@ class Daemon:
                 fine = False
         if fine:
             service.alive()
+
+    def _upkeep(self) -> None:
+        """What is due about once a second."""
+        self.watch.look(self.workers)
+        if self.policy.changed(self.config, sum(worker.traffic() for worker in self.workers)):
+            try:
+                self._narrow(self.config)
+            except (control.ControlError, StartError) as error:
+                self.tell.tell(journal.FAILED, str(error))
+
+    def _effective(self, config: Config) -> tuple[Limits, Access]:
+        try:
+            return self.policy.effective(config)
+        except BlockError as error:
+            raise control.ControlError(str(error)) from None
+
+    def _narrow(self, config: Config) -> None:
+        """Gives all cores the limits and rules of this moment. Raises ControlError (nothing changed) or StartError."""
+        commands = rules_of(*self._effective(config))
+        for worker in self.workers:
+            worker.apply(commands)
 
     def _on_netlink(self) -> None:
         assert self._netlink is not None
@@ -229,7 +271,11 @@ class Daemon:
             "info": plain(self.entries),
             "status": plain(self.status_now),
             "peers": plain(self.peers_now),
+            "overview": plain(self.overview),
             "reload": self.reload,
+            "block": self.block,
+            "unblock": self.unblock,
+            "blocks": plain(lambda: self.policy.blocks.rows()),
         }
 
     def entries(self) -> list[dict[str, Any]]:
@@ -243,6 +289,12 @@ class Daemon:
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 3),
             "identities": [worker.status() for worker in self.workers],
+            "volume": {
+                "month": self.policy.volume.month,
+                "used": self.policy.volume.used,
+                "quota": self.config.limits.volume_bytes_per_month,
+            },
+            "blocks": len(self.policy.blocks.rows()),
         }
 
     def peers_now(self) -> list[dict[str, Any]]:
@@ -251,6 +303,45 @@ class Daemon:
             return [row for worker in self.workers for row in worker.peers()]
         except StartError as error:
             raise control.ControlError(str(error)) from None
+
+    def overview(self) -> dict[str, Any]:
+        """Peers by NAT type and the clusters with most of them; not counted anew more often than every few seconds."""
+        now = time.monotonic()
+        if now >= self._overview_until:
+            rows = self.peers_now()
+            nat = collections.Counter(str(row["natType"] or "unknown") for row in rows)
+            clusters = collections.Counter(cluster for row in rows for cluster in row["clusters"])
+            self._overview = {"natTypes": dict(nat), "clusters": dict(clusters.most_common(OVERVIEW_CLUSTERS))}
+            self._overview_until = now + OVERVIEW_S
+        return self._overview
+
+    def block(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Refuses a prefix or cluster for a while. Raises ControlError."""
+        blocks = self.policy.blocks
+        try:
+            block = blocks.add(str(request.get("what", "")), float(request.get("seconds", BLOCK_S)))
+        except (BlockError, TypeError, ValueError) as error:
+            raise control.ControlError(str(error)) from None
+        try:
+            self._narrow(self.config)
+        except (StartError, control.ControlError) as error:
+            blocks.remove(block.what)
+            raise control.ControlError(str(error)) from None
+        self.tell.tell(journal.BLOCK, f"{block.what} is blocked for {block.until_s - time.time():.0f} s")
+        return {"what": block.what, "until": block.until_s}
+
+    def unblock(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ends a block before its time. Raises ControlError."""
+        what = str(request.get("what", ""))
+        try:
+            found = self.policy.blocks.remove(what)
+            self._narrow(self.config)
+        except (BlockError, StartError) as error:
+            raise control.ControlError(str(error)) from None
+        if not found:
+            raise control.ControlError(f"{what} is not blocked")
+        self.tell.tell(journal.BLOCK, f"{what} is not blocked any more")
+        return {"what": what}
 
     def _status_line(self) -> str:
         identities = [worker.status() for worker in self.workers]
@@ -276,7 +367,7 @@ class Daemon:
         applied, restart = configuration.changed(self.config, new)
         try:
             self._take_over(new)
-        except StartError as error:
+        except (StartError, control.ControlError) as error:
             self.tell.tell(journal.REFUSED, f"the old configuration stays: {error}")
             raise control.ControlError(str(error)) from None
         text = f"applied: {', '.join(applied) or 'nothing'}"
@@ -289,10 +380,10 @@ class Daemon:
         """Reloadable keys only; the others keep the values that this process started with."""
         candidate = copy.deepcopy(self.config)
         configuration.merge_reloadable(candidate, new)
-        prepared = [worker.prepare(candidate) for worker in self.workers]
-        for worker, listen, commands in zip(self.workers, candidate.listen, prepared, strict=True):
-            worker.take_over(listen, commands)
+        self._narrow(candidate)
         self.config = candidate
+        for worker, listen in zip(self.workers, candidate.listen, strict=True):
+            worker.listen = listen
         self.tell.level = journal.LEVELS[self.config.log.level]
         if self.tell.addresses.form != self.config.log.addresses:
             self.tell.addresses = journal.Addresses(self.config.log.addresses)

@@ -6,6 +6,7 @@ What a stranger can cause is limited: one line per kind and source in a window, 
 
 import contextlib
 import hashlib
+import importlib
 import os
 import sys
 import time
@@ -50,11 +51,12 @@ ADDRESS = Kind("address", "d6da7cb4642e4effa8dc373351511055", Level.WARNING)
 STATE = Kind("state", "7433d8ece09b4c37bcc7ebc4041b1db5", Level.WARNING)
 STUCK = Kind("stuck", "43652affa1484d3da855374229562fb5", Level.ERROR)
 OVERRUN = Kind("overrun", "1b46c194672846cab54ea925c6924147", Level.WARNING, limited=True)
-DROPS = Kind("drops", "69aa7b50aff54bc7a9a1cde3bb29f5bc", Level.INFO, limited=True)
+CLAIM = Kind("claim", "bfac3c15b4774b208a1f04e1ea95ab1d", Level.WARNING, limited=True)
+REFUSAL = Kind("refusal", "d1cb9ed190974366bfd19ee8c5b8f22b", Level.DEBUG, limited=True)
+BLOCK = Kind("block", "29796c82c5104c7886f3b9ac1304200a", Level.NOTICE)
+DROPS = Kind("drops", "69aa7b50aff54bc7a9a1cde3bb29f5bc", Level.INFO)
 PEER = Kind("peer", "2cf7bf9a064f48f386f51a02fa5da739", Level.DEBUG, limited=True)
-CONTROL = Kind("control", "1fc4a8de1e394e30914d5657aadafdef", Level.DEBUG, limited=True)
 VOLUME = Kind("volume", "004b6f0c0002436da6921e817e2cecdf", Level.WARNING)
-LIMITS = Kind("limits", "471bc44626904ecdad47fd3201209087", Level.WARNING)
 
 
 class Addresses:
@@ -87,8 +89,16 @@ class Journal:
         self._colour = self._stream.isatty() and "NO_COLOR" not in os.environ
         self._windows: dict[tuple[str, str], list[float]] = {}  # (kind, source) -> [end of window, suppressed]
 
-    def tell(self, kind: Kind, text: str, source: str = "", level: Level | None = None, **fields: Any) -> None:
-        """One event. `source` is whom a limited kind is counted for; `fields` become SRPNODE_… fields of the entry."""
+    def tell(
+        self,
+        kind: Kind,
+        text: str,
+        source: str = "",
+        level: Level | None = None,
+        fields: dict[str, Any] | None = None,
+    ) -> None:
+        """One event. `source` is whom a limited kind is counted for, never shown. `fields` become SRPNODE_… fields of
+        the entry; empty ones are left out."""
         severity = kind.level if level is None else level
         if severity > self.level:
             return
@@ -98,9 +108,9 @@ class Journal:
                 return
             if suppressed:
                 text += f" (suppressed {suppressed})"
-                fields["suppressed"] = suppressed
+                fields = {**(fields or {}), "suppressed": suppressed}
         if self.structured:
-            self._send(kind, severity, text, source, fields)
+            self._send(kind, severity, text, fields or {})
         else:
             self._line(kind, severity, text)
 
@@ -118,12 +128,9 @@ class Journal:
         self._windows[name, source] = [now + WINDOW_S, 0]
         return int(window[1]) if window else 0
 
-    def _send(self, kind: Kind, severity: Level, text: str, source: str, fields: dict[str, Any]) -> None:
-        from systemd import journal  # type: ignore[import-untyped]
-
-        if source:
-            fields["source"] = source
-        named = {f"SRPNODE_{name.upper()}": str(value) for name, value in fields.items()}
+    def _send(self, kind: Kind, severity: Level, text: str, fields: dict[str, Any]) -> None:
+        journal: Any = importlib.import_module("systemd.journal")
+        named = {f"SRPNODE_{name.upper()}": str(value) for name, value in fields.items() if value not in ("", None)}
         try:
             journal.send(
                 text,

@@ -33,6 +33,7 @@ class Key:
     form: str = ""  # how to read a string: ipv4, listen, cluster, prefix, peer_id, path, name, socket; see config.py
     required: bool = False
     example: str = ""  # TOML text shown in place of the default
+    core: bool = True  # [limits]: a limit of each identity's core, not of the process
     derived: str = ""  # how the default follows from other keys, where it is not a constant
 
 
@@ -138,7 +139,7 @@ class Cache:
 
 @dataclass(slots=True)
 class Limits:
-    """Sizes of tables and rates, each per identity. 0 switches a rate limit off; a table always has a size."""
+    """Sizes of tables and rates, per identity. 0 switches a rate limit off; a table always has a size."""
 
     peers: int = size(100_000, "Known peers.", 16, 1_000_000)
     peers_per_address: int = rate(4_096, "Known peers behind one IPv4 address (a carrier's NAT has many).")
@@ -165,6 +166,23 @@ class Limits:
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"
     )
     privileged_ports: bool = key(False, "Send to ports below 1024 that another peer told us.")
+    volume_bytes_per_month: int = key(
+        0,
+        "UDP payload of all identities in a calendar month (UTC), both ways.",
+        low=0,
+        high=10**15,
+        unit="bytes",
+        core=False,
+    )
+    volume_warn_percent: int = key(
+        80, "Share of the month's volume that is worth a warning.", low=1, high=100, core=False
+    )
+    volume_action: str = key(
+        "warn",
+        "When it is used up: warn only; throttle each identity to 16 KiB a second; refuse all packets.",
+        choices=("warn", "throttle", "refuse"),
+        core=False,
+    )
 
 
 @dataclass(slots=True)

@@ -1,18 +1,22 @@
 """Talking to systemd: readiness, status, watchdog, sockets kept over a restart. Does nothing where there is none."""
 
+import importlib
 import os
 import socket
 import time
+from typing import Any
+
+
+def _daemon() -> Any:
+    return importlib.import_module("systemd.daemon")  # loaded only where it is needed: 2 MB
 
 
 def _notify(state: str, descriptors: list[int] | None = None) -> bool:
     if not os.environ.get("NOTIFY_SOCKET"):
         return False
-    from systemd import daemon  # type: ignore[import-untyped]
-
     if descriptors:
-        return bool(daemon.notify(state, fds=descriptors))
-    return bool(daemon.notify(state))
+        return bool(_daemon().notify(state, fds=descriptors))
+    return bool(_daemon().notify(state))
 
 
 def ready(status: str) -> None:
@@ -68,6 +72,4 @@ def stored() -> list[int]:
     """Descriptors that an earlier run of this service left with systemd."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    from systemd import daemon
-
-    return list(daemon.listen_fds(unset_environment=True))
+    return list(_daemon().listen_fds(unset_environment=True))

@@ -41,8 +41,10 @@ class Worker:
         siblings: list[Identity],
         addresses: Snapshot,
         kept: Inherited,
+        policy: tuple[Limits, Access],
     ) -> None:
         """Binds the sockets, or takes them out of `kept`, and makes the core. Raises StartError."""
+        limits, access = policy
         self.listen = listen
         self.key = key
         self.advertised = addresses.advertised(listen)
@@ -70,10 +72,10 @@ class Worker:
                 indexed_peers=known,
                 cache_max_bytes=config.cache.max_bytes,
                 cache_ttl=config.cache.ttl,
-                **_limits(config.limits, sizes=True),
-                **_limits(config.limits, sizes=False),
+                **_limits(limits, sizes=True),
+                **_limits(limits, sizes=False),
             )
-            self.node.set_rules(**_rules(config.access))
+            self.node.set_rules(**_rules(access))
         except MemoryError:
             raise StartError(
                 f"listen {listen.name}: not enough memory for its tables; lower [limits] or [cache]"
@@ -105,18 +107,10 @@ class Worker:
         """This identity as an application lists it."""
         return info.entry(self.listen, self.advertised, self.key.peer_id)
 
-    def prepare(self, config: Config) -> list[tuple[int, bytes]]:
-        """The commands that give a running core the reloadable limits and rules of a configuration."""
-        return [
-            (node.LIMITS, node.pack_limits(**_limits(config.limits, sizes=False))),
-            (node.RULES, node.pack_rules(**_rules(config.access))),
-        ]
-
-    def take_over(self, listen: Listen, commands: list[tuple[int, bytes]]) -> None:
-        """Posts what prepare() made. Raises StartError when the loop does not take it."""
+    def apply(self, commands: list[tuple[int, bytes]]) -> None:
+        """Posts what rules_of() made. Raises StartError when the loop does not take it."""
         for kind, data in commands:
             self._command(kind, data)
-        self.listen = listen
 
     def advertise(self, addresses: Snapshot) -> bool:
         """Follows the machine's addresses; True when the advertised one is another now."""
@@ -151,12 +145,25 @@ class Worker:
         """What happened in the core since the last call, oldest first, at most 256. Raises StartError."""
         return list(node.unpack_events(self._command(node.EVENTS, size=node.EVENTS_BYTES)))
 
+    def drops(self) -> dict[str, int]:
+        """Dropped packets by reason."""
+        return {
+            name.removeprefix("drop_"): count
+            for name, count in self.node.counters().items()
+            if name.startswith("drop_")
+        }
+
+    def traffic(self) -> int:
+        """Bytes of UDP payload so far, both ways."""
+        counters = self.loop.counters()
+        return int(counters["in_bytes"] + counters["out_bytes"])
+
     def status(self) -> dict[str, Any]:
         """Everything counted so far. A loop that does not answer still shows its counters."""
         counters = self.node.counters()
         received = {kind: counters.pop(f"in_{kind}") for kind in PACKET_TYPES}
         sent = {kind: counters.pop(f"out_{kind}") for kind in PACKET_TYPES}
-        drops = {name.removeprefix("drop_"): counters.pop(name) for name in list(counters) if name.startswith("drop_")}
+        counters = {name: value for name, value in counters.items() if not name.startswith("drop_")}
         try:
             gauges = node.unpack_gauges(self._command(node.GAUGES, size=node.GAUGES_BYTES))
         except StartError:
@@ -165,7 +172,7 @@ class Worker:
             **self.entry(),
             "received": received,
             "sent": sent,
-            "drops": drops,
+            "drops": self.drops(),
             "events": counters,
             "peers": {name: gauges.get(key, 0) for name, key in GAUGE_PEERS.items()},
             "cache": {name: gauges.get(key, 0) for name, key in GAUGE_CACHE.items()},
@@ -181,9 +188,21 @@ def number(address: str) -> int:
     return int(ipaddress.IPv4Address(address))
 
 
+def rules_of(limits: Limits, access: Access) -> list[tuple[int, bytes]]:
+    """The commands that give a running core these limits and rules."""
+    return [
+        (node.LIMITS, node.pack_limits(**_limits(limits, sizes=False))),
+        (node.RULES, node.pack_rules(**_rules(access))),
+    ]
+
+
 def _limits(table: Limits, sizes: bool) -> dict[str, Any]:
     """The keys of [limits] by their names: those of tables that are made at the start, or those that may change."""
-    return {entry.name: getattr(table, entry.name) for entry in entries(Limits) if entry.known.restart == sizes}
+    return {
+        entry.name: getattr(table, entry.name)
+        for entry in entries(Limits)
+        if entry.known.core and entry.known.restart == sizes
+    }
 
 
 def _rules(access: Access) -> dict[str, Any]:

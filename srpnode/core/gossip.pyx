@@ -26,6 +26,7 @@ from srpnode.core.types cimport (
     SRP_DROP_no_destination,
     SRP_DROP_no_route,
     SRP_DROP_packet_id,
+    SRP_DROP_rate_endpoint,
     SRP_DROP_stale,
     SRP_FIELDS,
     SRP_HAS,
@@ -274,6 +275,11 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
             return
     if frame.hops >= SRP_HOPS_MAX:
         drop(s, SRP_DROP_hops)
+        return
+    # A question that travels on makes others work: it counts like a publish.
+    p.used_replicated += 1
+    if s.limits.replicated_per_minute != 0 and p.used_replicated > s.limits.replicated_per_minute:
+        drop(s, SRP_DROP_rate_endpoint)
         return
     value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)

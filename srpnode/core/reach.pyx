@@ -315,6 +315,7 @@ cdef void challenge(State *s, uint32_t holder, uint32_t claimant, const uint8_t 
     cdef Challenge *c
     cdef Challenge *free = NULL
     cdef int i
+    cdef uint32_t queued = s.out_count
     if s.peers.peer[holder].flags & SRP_PEER_CHALLENGED:
         return
     for i in range(SRP_CHALLENGES):
@@ -323,6 +324,9 @@ cdef void challenge(State *s, uint32_t holder, uint32_t claimant, const uint8_t 
             free = c
             break
     if free == NULL:
+        return
+    send_proof_ping(s, s.peers.peer[holder].addr, s.peers.peer[holder].port, s.peers.peer[holder].local)
+    if s.out_count == queued:  # no room: who was not asked fails nothing
         return
     free.holder = holder
     free.holder_generation = s.peers.peer[holder].generation
@@ -334,7 +338,6 @@ cdef void challenge(State *s, uint32_t holder, uint32_t claimant, const uint8_t 
     s.challenges += 1
     s.peers.peer[holder].flags |= SRP_PEER_CHALLENGED
     s.peers.peer[holder].last_ping_us = s.now.mono_us
-    send_proof_ping(s, s.peers.peer[holder].addr, s.peers.peer[holder].port, s.peers.peer[holder].local)
 
 cdef void settle_challenges(State *s) noexcept nogil:
     """Moves the names whose holders did not answer in time to their claimants."""
@@ -563,6 +566,7 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         slot = admit(s, d.addr, d.port, d.local)
         if slot == <uint32_t>SRP_NONE:
             return
+    s.budget = -1  # proven from here on: the holder of a name it claims is asked
     p = &s.peers.peer[slot]
     if (p.flags & SRP_PEER_INDEXED) and memcmp(p.id, message.responder_peer_id, 32) != 0:
         drop(s, SRP_DROP_name_taken)

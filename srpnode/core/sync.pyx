@@ -40,6 +40,7 @@ from srpnode.core.types cimport (
     srp_recent_find,
     srp_sip,
     srp_span,
+    srp_store_below,
     srp_store_copy,
     srp_store_from,
     srp_store_refresh,
@@ -63,7 +64,9 @@ cdef enum:
     REFRESH_IDS = 512         # hashed in one slice
     SYNC_EVERY_US = 6000000
     SYNC_GATE_MS = 1000
-    WORK_PER_SECOND = 1000000 # ids hashed for summaries
+    WORK_PER_SECOND = 1000000 # ids hashed for summaries,
+    SHARE = 8                 # one peer gets this part of it
+    BASE_WORK = 32            # what a summary costs besides
 
 # --- summary ------------------------------------------------------------------------------------------------------------
 
@@ -78,23 +81,34 @@ cdef void refresh_summary(State *s) noexcept nogil:
     if not s.store.refreshing:
         s.refresh_at_us = s.now.mono_us + (REFRESH_US if s.store.count < LARGE else REFRESH_LARGE_US)
 
+cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
+    """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
+    cdef uint32_t second = <uint32_t>(s.second_at_us // 1000000)
+    ids += BASE_WORK
+    if p.sync_second != second:
+        p.sync_second = second
+        p.sync_work = 0
+    if s.sync_work_used + ids > WORK_PER_SECOND or (p.sync_work != 0 and p.sync_work + ids > WORK_PER_SECOND // SHARE):
+        drop(s, SRP_DROP_sync_work)
+        return False
+    s.sync_work_used += ids
+    p.sync_work += ids
+    return True
+
 cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcept nogil:
     cdef uint8_t bucket[16][20]
     cdef uint8_t digest[20]
     cdef char since[20]
     cdef uint8_t *at
-    cdef uint32_t mask, size, n, work
+    cdef uint32_t mask, size, n, work = 0
     cdef srp_packet packet
     cdef int64_t value = s.now.wall_ms - 21600000
-    work = srp_store_summary_work(&s.store, prefix)
-    if s.sync_work_used + work > WORK_PER_SECOND:
-        drop(s, SRP_DROP_sync_work)
+    if not may_work(s, p, srp_store_summary_work(&s.store, prefix)):
         return False
     at = out_reserve(s)
     if at == NULL:
         return False
-    mask = srp_store_summary(&s.store, prefix, bucket, digest, &s.sync_work_used)
-    s.sync_work_used += 16
+    mask = srp_store_summary(&s.store, prefix, bucket, digest, &work)
     srp_packet_init(&packet, SRP_SYNC)
     n = 0
     if value < 0:
@@ -304,17 +318,6 @@ cdef void work_on_jobs(State *s) noexcept nogil:
 
 # --- receiving ------------------------------------------------------------------------------------------------------------
 
-cdef uint32_t few_below(State *s, srp_prefix_digits *prefix, uint32_t *entries) noexcept nogil:
-    """The packets below a prefix if they are few; more than AT_ONCE means: at least that many."""
-    cdef uint32_t n = 0
-    cdef uint32_t entry = srp_store_from(&s.store, prefix, NULL, False)
-    while entry != <uint32_t>SRP_NONE and n <= AT_ONCE:
-        if n < AT_ONCE:
-            entries[n] = entry
-        n += 1
-        entry = srp_store_from(&s.store, prefix, s.store.entry[entry].id, True)
-    return n
-
 cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
     """Compares a peer's summary with ours and sends what it lacks, or the next level where we differ."""
     cdef srp_prefix_digits prefix, child
@@ -322,9 +325,9 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
     cdef uint8_t ours[16][20]
     cdef uint8_t their_hash[20]
     cdef uint8_t our_hash[20]
-    cdef uint32_t their_mask, our_mask, i, j, n, work
-    cdef uint32_t entries[8]
+    cdef uint32_t their_mask, our_mask, i, entry
     cdef uint16_t lacking = 0
+    cdef uint32_t work = 0
     cdef uint64_t key
     cdef srp_span id = frame.field[SRP_PACKET_ID], m = frame.field[SRP_MESSAGE]
     cdef srp_peer *p = &s.peers.peer[slot]
@@ -339,15 +342,12 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
     if srp_summary_decode(d.data + m.at, m.len, &prefix, their_hash, &their_mask, theirs) != 0:
         drop(s, SRP_DROP_summary)
         return
-    work = srp_store_summary_work(&s.store, &prefix)
-    if s.sync_work_used + work > WORK_PER_SECOND:
-        drop(s, SRP_DROP_sync_work)
+    if not may_work(s, p, srp_store_summary_work(&s.store, &prefix)):
         return
-    if prefix.len == 0 and s.store.count < LARGE // 4:
+    if prefix.len == 0 and s.store.count < LARGE // 4 and may_work(s, p, s.store.count):
         while not srp_store_refresh(&s.store, REFRESH_IDS):
-            s.sync_work_used += REFRESH_IDS
-    our_mask = srp_store_summary(&s.store, &prefix, ours, our_hash, &s.sync_work_used)
-    s.sync_work_used += 16
+            pass
+    our_mask = srp_store_summary(&s.store, &prefix, ours, our_hash, &work)
     if memcmp(our_hash, their_hash, 20) == 0 or prefix.len >= 64:
         return
     child = prefix
@@ -357,12 +357,12 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
         if not (their_mask >> i) & 1:
             if not (our_mask >> i) & 1:
                 continue
-            n = few_below(s, &child, entries)
-            if n > AT_ONCE:
+            if srp_store_below(&s.store, &child) > AT_ONCE:
                 lacking |= <uint16_t>1 << i
-            else:
-                for j in range(n):
-                    send_entry(s, p, entries[j])
+                continue
+            entry = srp_store_from(&s.store, &child, NULL, False)
+            while entry != <uint32_t>SRP_NONE and send_entry(s, p, entry):
+                entry = srp_store_from(&s.store, &child, s.store.entry[entry].id, True)
         elif not (our_mask >> i) & 1 or memcmp(ours[i], theirs[i], 20) != 0:
             send_summary(s, p, &child)
     if lacking != 0:

@@ -59,6 +59,9 @@ cdef class Loop:
     cdef uint32_t main_addr
     cdef uint16_t main_port
     cdef srp_now now
+    cdef int64_t due_us            # monotonic time of the next tick
+    cdef int notify_fd             # of the application, -1: none
+    cdef bint notified             # since it last took everything
 
     cdef uint32_t flushed, pending # items of the core's output: sent so far, and being sent
     cdef int blocked               # SRP_UDP_BLOCKED or SRP_UDP_STALLED while output waits
@@ -85,6 +88,7 @@ cdef class Loop:
     cdef void _wait_writable(self) noexcept nogil
     cdef void _resume(self) noexcept nogil
     cdef void _tick(self) noexcept nogil
+    cdef void _serve_peer(self) noexcept nogil
     cdef void _count_time(self, int64_t us) noexcept nogil
     cdef uint32_t _without_heartbeats(self, uint32_t count) noexcept nogil
     cdef void _serve_mailbox(self) noexcept nogil

@@ -21,6 +21,7 @@ class Loop:
         gro: bool = True,
         gso: bool = True,
         pool_size: int = 256,
+        notify_fd: int = -1,
         calls: Any = None,
     ) -> None: ...
     def start(self, name: str = "loop") -> None: ...

@@ -26,7 +26,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
-from posix.unistd cimport close, usleep
+from posix.unistd cimport close, usleep, write
 
 from srpnode.core.node cimport Node
 from srpnode.core.types cimport SRP_SOCKET_MAIN, SRP_SOCKET_POOL, SRP_SOCKET_PROBE, srp_datagram
@@ -191,6 +191,7 @@ cdef class Loop:
     batch         datagrams received by one system call and handed to the core at once, 1 … 256
     gro, gso      use UDP_GRO and UDP_SEGMENT where the kernel has them
     pool_size     sockets that open_pool() binds, 0 … 256
+    notify_fd     an eventfd of the caller's, written when there is something for its application (node.app_waiting)
     calls         capsule "srp_udp_calls" (cext/udp.h): system calls to use instead of the kernel's, for fault injection
     """
 
@@ -204,6 +205,7 @@ cdef class Loop:
         bint gro=True,
         bint gso=True,
         unsigned int pool_size=256,
+        int notify_fd=-1,
         calls=None,
     ):
         cdef int i
@@ -226,8 +228,10 @@ cdef class Loop:
         self._outstanding = []
         self.batch_size = batch
         self.pool_size = pool_size
+        self.notify_fd = notify_fd
         self.fine_wait = True
         self.jam_us = JAM_US
+        self.due_us = INT64_MAX
 
         self.mailbox = <srp_mailbox *>aligned(sizeof(srp_mailbox))
         self.mailbox.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -491,18 +495,22 @@ cdef class Loop:
             self._serve_mailbox()
             if not self.blocked:
                 self._tick()
+            self._serve_peer()
             if self.pause:
                 self.pause = False
                 usleep(1000)
         self._end()
 
     cdef int64_t _timeout_us(self) noexcept nogil:
-        cdef int64_t due = self.node.next_due_us()
-        if due <= self.now.mono_us:
+        """How long nothing is due. What the core wished first counts, or every batch would put the tick off again."""
+        cdef int64_t due = self.node.due_us()
+        if due < self.due_us:
+            self.due_us = due
+        if self.due_us <= self.now.mono_us:
             return 0
-        if due - self.now.mono_us > LONGEST_WAIT_US:
+        if self.due_us - self.now.mono_us > LONGEST_WAIT_US:
             return LONGEST_WAIT_US
-        return due - self.now.mono_us
+        return self.due_us - self.now.mono_us
 
     cdef int _wait(self, int64_t timeout_us) noexcept nogil:
         cdef timespec timeout
@@ -552,7 +560,7 @@ cdef class Loop:
                 return True
             count = self._without_heartbeats(count)
             start_us = self.now.mono_us
-            self.node.receive(self.batch, count, self.now)
+            self.node.receive_batch(self.batch, count, self.now)
             if not self._flush():
                 return False
             self._read_clock()
@@ -614,10 +622,22 @@ cdef class Loop:
             self._hand_over()
 
     cdef void _tick(self) noexcept nogil:
-        if self.node.next_due_us() <= self.now.mono_us:
+        if self.due_us <= self.now.mono_us:
             self.own[OWN_TICKS] += 1
-            self.node.tick(self.now)
+            self.due_us = INT64_MAX
+            self.node.tick_at(self.now)
             self._flush()
+
+    cdef void _serve_peer(self) noexcept nogil:
+        """What an ordinary peer's core asks of its loop: the pool of sockets, and to wake the application up."""
+        cdef uint64_t one = 1
+        if self.node.wants_pool():
+            self.node.pool_opened(<uint32_t>self._open_pool())
+        if self.notify_fd >= 0 and self.node.app_waiting():
+            if not self.notified:
+                self.notified = write(self.notify_fd, &one, sizeof(one)) == sizeof(one)
+        else:
+            self.notified = False
 
     cdef void _count_time(self, int64_t us) noexcept nogil:
         cdef unsigned int bucket = 0
@@ -687,7 +707,7 @@ cdef class Loop:
         """Does what a command says; True when it is not finished yet."""
         cdef int32_t *numbers = <int32_t *>command.data
         if command.kind >= SRP_COMMAND_CORE:
-            self.node.command(command, self.now)
+            command.result = self.node.command(command.kind, command.data, command.size, self.now)
         elif command.kind == SRP_COMMAND_STOP:
             self.stopping = True
             command.result = 0

@@ -1,6 +1,7 @@
 """Lines on a terminal: level, suppression, forms of addresses."""
 
 import io
+import time
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_levels() -> None:
 
 def test_one_line_for_a_source_and_window(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     out = io.StringIO()
     tell = Journal("debug", stream=out)
     for _ in range(5):

@@ -1,8 +1,7 @@
 /* cext/udp.c for tests in Python: a sender and a receiver on the heap, with their counters. */
-#include <stdlib.h>
+#include "inject.h" /* first: it wants _GNU_SOURCE */
 
-#include "inject.h"
-#include "udp.h"
+#include <stdlib.h>
 
 enum { SOCKETS = 8 };
 
