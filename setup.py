@@ -27,6 +27,9 @@ MODULES: dict[str, list[str]] = {
     "srpnode.core.punch": [*CODEC, "peers"],
     "srpnode.core.app": [*CODEC, "peers", "store"],
     "srpnode.core.node": [*CODEC, "peers", "store"],
+    "srpnode.sim.queue": [],
+    "srpnode.sim.nat": [],
+    "srpnode.sim.world": [],
     "srpnode.net.loop": ["udp"],
 }
 
