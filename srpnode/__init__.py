@@ -1,6 +1,6 @@
 """srpnode: infrastructure node of the Stream Relay Protocol, and a peer for Python programs.
 
-    from srpnode import network, Encryption
+from srpnode import network, Encryption
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,7 @@
 """Putting split messages together again, and knowing which packets are missing.
 
-A head (index 0) says how many fragments there are; each fragment names the head as its previousId and the packet after it as
-its nextId. They arrive in any order. What is kept is bounded in number, bytes and time.
+A head (index 0) says how many fragments there are; each fragment names the head as its previousId and the packet after
+it as its nextId. They arrive in any order. What is kept is bounded in number, bytes and time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from srpnode.core.codec import Frame
-
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Keys, ids and sealing as applications of the Stream Relay Protocol use them, over PyNaCl.
 
-Facts: reference latica/encryption.js. A message is sealed twice to the subcluster's public key with a signature of its private
-key in between, so whoever holds the shared key can read and write, and nobody on the way can do either.
+Facts: reference latica/encryption.js. A message is sealed twice to the subcluster's public key with a signature of its
+private key in between, so whoever holds the shared key can read and write, and nobody on the way can do either.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _bytes(seed: str | bytes | None) -> bytes:
 
 
 def sign(message: bytes, private_key: bytes) -> bytes:
-    """The event's signature. It covers the message from byte 64 on only: so the reference signs (encryption.js, sign)."""
+    """The event's signature. It covers the message from byte 64 on only, as the reference does (encryption.js, sign)."""
     return bytes(bindings.crypto_sign(message[SIGNATURE_BYTES:], private_key)[:SIGNATURE_BYTES])
 
 

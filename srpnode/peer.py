@@ -5,8 +5,8 @@
     greetings.on("hello, world", lambda value: print(value))
     await greetings.emit("hello, world", {"language": "english"})
 
-The core runs in the loop's thread. This side splits, seals, opens and composes; it talks to the core by commands, and wakes up
-when the core has something for it.
+The core runs in the loop's thread. This side splits, seals, opens and composes; it talks to the core by commands, and
+wakes up when the core has something for it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ class Emitter:
 class Peer(Emitter):
     """Another peer of a subcluster, directly connected or reached through a proxy."""
 
-    def __init__(self, subcluster: Subcluster, peer_id: bytes, address: str, port: int, nat_type: int, direct: bool) -> None:
+    def __init__(
+        self, subcluster: Subcluster, peer_id: bytes, address: str, port: int, nat_type: int, direct: bool
+    ) -> None:
         super().__init__(subcluster._network)
         self._subcluster = subcluster
         self._id = peer_id
@@ -345,7 +347,9 @@ class Network(Emitter):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
         await self.close()
 
     def _close_descriptors(self) -> None:
