@@ -7,6 +7,7 @@ one before left.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import pytest
 
 from srpnode import journal
 from tests.app.machine import IMAGE, ROOT, Machine, MachineError
+from tests.interop import reference
+from tests.node import node
 
 DEADLINE_S = 60.0
 CONF = "/etc/srpnode.toml"
@@ -125,6 +128,33 @@ def test_exposure(machine: Machine) -> None:
 def test_it_answers_from_outside(machine: Machine) -> None:
     result = Pinging(machine, 1.0).result()
     assert result["answered"] == result["sent"] > 0
+
+
+def test_reference_peers_meet_through_it(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = tmp_path / "node"
+    inside.write_text(f'#!/bin/sh\nexec {shlex.join(machine.network(node()))} "$@"\n')
+    inside.chmod(0o755)
+    monkeypatch.setattr(reference, "node", lambda: str(inside))
+    info = json.loads(machine.run("srpnode", "info", "--json").stdout)
+    nodes = [
+        reference.Entry(entry["name"], entry["address"], entry["port"], entry["probePort"], entry["peerId"])
+        for entry in info
+    ]
+    process = reference.ReferenceProcess()
+    try:
+        one, other = (
+            reference.Client(process, name, f"127.50.0.{number}", nodes) for number, name in ((1, "x"), (2, "y"))
+        )
+        for client in (one, other):
+            client.ready()
+            client.join("subcluster")
+        one.wait_join(other)
+        other.wait_join(one)
+        assert process.errors() == []
+    finally:
+        process.close()
+    figures = json.loads(machine.run("srpnode", "status", "--json").stdout)
+    assert sum(identity["events"]["introductions"] for identity in figures["identities"]) >= 1
 
 
 def test_reload_takes_over_and_a_bad_edit_changes_nothing(machine: Machine) -> None:
