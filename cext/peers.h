@@ -41,7 +41,8 @@ typedef struct srp_peer {
     uint32_t uptime_s;      /* as it says */
     uint32_t window;        /* the minute that the following count in */
     uint32_t used_replicated, used_control, used_introductions;
-    uint32_t sync_second, sync_work; /* ids hashed for it in that second */
+    uint32_t sync_second, sync_work, sync_sent; /* in that second: ids hashed for it, packets sent to it */
+    uint32_t sync_jobs;     /* that it holds */
     uint8_t id[32];
 } srp_peer;
 

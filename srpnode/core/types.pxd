@@ -210,6 +210,8 @@ cdef extern from "peers.h" nogil:
         uint32_t used_introductions
         uint32_t sync_second
         uint32_t sync_work
+        uint32_t sync_sent
+        uint32_t sync_jobs
         uint8_t id[32]
     ctypedef struct srp_member:
         uint32_t peer
