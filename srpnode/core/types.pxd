@@ -240,6 +240,7 @@ cdef extern from "peers.h" nogil:
         srp_member *member
         uint32_t member_count
         srp_cluster *cluster
+        uint32_t cluster_capacity
         uint32_t cluster_count
         srp_tally addresses
         srp_tally prefixes
