@@ -356,7 +356,7 @@ cdef class Node:
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         fill_limits(&checked, limits)
-        clusters = peers + 64
+        clusters = 2 * peers + 64
         gate = srp_recent_cells(gate_entries)
         small = srp_recent_cells(gate_entries // 4)
         routes = srp_recent_cells(return_routes)

@@ -210,6 +210,8 @@ cdef extern from "peers.h" nogil:
         uint32_t used_introductions
         uint32_t sync_second
         uint32_t sync_work
+        uint32_t sync_sent
+        uint32_t sync_jobs
         uint8_t id[32]
     ctypedef struct srp_member:
         uint32_t peer
@@ -238,6 +240,7 @@ cdef extern from "peers.h" nogil:
         srp_member *member
         uint32_t member_count
         srp_cluster *cluster
+        uint32_t cluster_capacity
         uint32_t cluster_count
         srp_tally addresses
         srp_tally prefixes
