@@ -50,6 +50,7 @@ class Node:
         app_bytes: int = 0,
         attempts: int = 0,
         pool_open: int = 0,
+        selection: str = "weighed",
         **limits: int | bool,
     ) -> None: ...
     def receive(

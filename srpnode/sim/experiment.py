@@ -110,7 +110,7 @@ class Experiment:
         table = s["peers"]["table"]
         packets = s["peers"]["cache_bytes"] // 256
         return {
-            "nat_type": 0, "peers": table, "gate_entries": max(256, min(4096, 2 * packets)), "meter_entries": 16, "parked": 8,
+            "nat_type": 0, "peers": table, "gate_entries": max(2048, min(16384, 4 * packets)), "meter_entries": 16, "parked": 8,
             "return_routes": 64, "sync_jobs": 8, "queue_datagrams": 64, "cache_max_bytes": s["peers"]["cache_bytes"],
             "app_bytes": 8192, "attempts": 32,
         }  # fmt: skip
@@ -130,6 +130,7 @@ class Experiment:
             seed,
             [(CLUSTER, SUBCLUSTER)] if group == PEERS else [],
             keep_alive=self.scenario["peers"]["keep_alive_s"],
+            selection=self.scenario["peers"]["selection"],
             indexed_peers=others,
             **settings,
             **extra,

@@ -51,7 +51,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "lifetime_s": Key(24.0, 0.1, 100_000_000),
         "keep_alive_s": Key(30.0, 0.05, 3600),
         "selection": Key("weighed", words=("weighed", "reference")),
-        "table": Key(64, 8, 100_000),
+        "table": Key(256, 8, 100_000),
         "cache_bytes": Key(65536, 16384, 64_000_000_000),
         "silent": Key(0.0, 0, 1),  # the part that behaves well but relays nothing
     },

@@ -106,6 +106,23 @@ class Client:
         self.listen()
 
 
+def proven(client: Client, peer_id: bytes) -> None:
+    """Has the client answer the node's proof ping, so that the node believes its address."""
+    client.sock.sendto(ping(0), client.to)
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            frame = codec.decode(client.sock.recv(2048))
+            asked = json.loads(frame["message"])
+            if frame["type"] == codec.PING:
+                answer = {name: asked[name] for name in ("requesterPeerId", "pingId", "isReflection")}
+                answer |= {"responderPeerId": peer_id.hex(), "address": "127.0.0.1", "port": client.to[1]}
+                pong = codec.write_message(codec.PONG, answer)
+                client.sock.sendto(codec.encode(codec.PONG, message=pong), client.to)
+                return
+    raise AssertionError("no proof ping")
+
+
 class Running:
     """A node with its sockets in a loop that runs."""
 
@@ -115,8 +132,9 @@ class Running:
         self.main = settings.pop("main", None) or sockets.open_udp(address, 0)
         self.probe = sockets.open_udp(address, 0)
         port = self.main.getsockname()[1]
+        self.peer_id = os.urandom(32)
         self.node = Node(
-            peer_id=os.urandom(32),
+            peer_id=self.peer_id,
             seed=bytes(32),
             address=0x7F000001,
             port=port,
