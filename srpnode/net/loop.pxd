@@ -56,9 +56,9 @@ cdef class Loop:
     cdef int notify_fd             # of the application, -1: none
     cdef bint notified             # since its last command
     cdef int fds[SOCKETS]
+    cdef uint32_t bound[SOCKETS]   # addresses, 0: any
     cdef uint32_t drops[SOCKETS]
     cdef epoll_event events[EVENTS]
-    cdef uint32_t main_addr
     cdef uint16_t main_port
     cdef srp_now now
     cdef int64_t due_us            # monotonic time of the next tick

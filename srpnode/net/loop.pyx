@@ -253,6 +253,7 @@ cdef class Loop:
         self.receiver.calls = table
         self.receiver.count = self.udp
         self.receiver.drops = self.drops
+        self.receiver.bound = self.bound
         self.receiver.stride = SRP_UDP_STRIDE_GRO if self.gro else SRP_UDP_STRIDE
         self.receiver.batch = batch
         self.data = <uint8_t *>calloc(batch, self.receiver.stride)
@@ -266,6 +267,7 @@ cdef class Loop:
         self.sender.calls = table
         self.sender.count = self.udp
         self.sender.fds = self.fds
+        self.sender.bound = self.bound
         self.sender.sockets = SOCKETS
         self.sender.trains = gso and srp_udp_can_segment(self.fds[SRP_SOCKET_MAIN])
         srp_udp_sender_init(self.sender)
@@ -307,8 +309,8 @@ cdef class Loop:
         if error < 0:
             return error
         if index == SRP_SOCKET_MAIN:
-            self.main_addr = addr
             self.main_port = port
+        self.bound[index] = addr
         self.drops[index] = srp_udp_drops(fd)
         self.fds[index] = fd
         return 0
@@ -705,7 +707,7 @@ cdef class Loop:
         memcpy(self.heartbeat + 24, &self.now.mono_us, 8)
         item.data = self.heartbeat
         item.len = HEARTBEAT_BYTES
-        item.addr = self.main_addr if self.main_addr else 0x7f000001
+        item.addr = self.bound[SRP_SOCKET_MAIN] if self.bound[SRP_SOCKET_MAIN] else 0x7f000001
         item.port = self.main_port
         item.local = 0
         item.socket = SRP_SOCKET_MAIN
@@ -763,7 +765,7 @@ cdef class Loop:
         cdef int32_t opened = 0
         for i in range(SRP_SOCKET_POOL, SRP_SOCKET_POOL + self.pool_size):
             if self.fds[i] < 0:
-                fd = srp_udp_open(self.main_addr, 0)
+                fd = srp_udp_open(self.bound[SRP_SOCKET_MAIN], 0)
                 error = fd
                 if fd >= 0:
                     error = srp_udp_prepare(fd, POOL_RECEIVE_BYTES, POOL_SEND_BYTES)
@@ -778,6 +780,7 @@ cdef class Loop:
                         self.own[OWN_POOL_ERRORS] += 1
                     break
                 self.fds[i] = fd
+                self.bound[i] = self.bound[SRP_SOCKET_MAIN]
                 self.drops[i] = 0
                 self.own[OWN_POOL_OPENED] += 1
                 self.own[OWN_POOL_OPEN] += 1
