@@ -130,8 +130,8 @@ class ControlClient:
         except (FileNotFoundError, ConnectionRefusedError):
             self._socket.close()
             raise ControlError(
-                f"{path}: no srpnode is running there; start it, name its file with -c, or restart it if control.socket "
-                "has changed"
+                f"{path}: no srpnode is running there; start it, name its file with -c, or restart it if "
+                "control.socket has changed"
             ) from None
         except PermissionError:
             self._socket.close()
