@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 
+TRAFFIC = ("in_datagrams", "in_bytes", "out_datagrams", "out_bytes")  # shown on a line of their own
+
+
 def duration(seconds: float) -> str:
     """1 d 3 h, 5 min, 12 s: two units at most."""
     left = int(seconds)
@@ -48,8 +51,13 @@ def _status(figures: dict[str, Any]) -> Iterator[str]:
             f"  cache     {cache['packets']} packets, {amount(cache['bytes'], 'B')} of "
             f"{amount(cache['max_bytes'], 'B')}, {cache['clusters']} clusters"
         )
+        udp = identity["udp"]
+        yield (
+            f"  traffic   in {amount(udp['in_datagrams'])} datagrams, {amount(udp['in_bytes'], 'B')}; "
+            f"out {amount(udp['out_datagrams'])} datagrams, {amount(udp['out_bytes'], 'B')}"
+        )
         for title, part in (("received", "received"), ("sent", "sent"), ("dropped", "drops"), ("did", "events")):
-            named = [(name, value) for name, value in identity[part].items() if value]
+            named = [(name, value) for name, value in identity[part].items() if value and name not in TRAFFIC]
             named.sort(key=lambda item: -item[1])
             text = ", ".join(f"{name} {amount(value)}" for name, value in named) or "nothing"
             yield from _wrapped(f"  {title:<9} ", text)
