@@ -1,6 +1,6 @@
 """Status and peers of a running node, as text for people."""
 
-import time
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,8 +64,6 @@ def _status(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def _wrapped(head: str, text: str) -> Iterator[str]:
-    import textwrap
-
     yield from textwrap.wrap(text, 118, initial_indent=head, subsequent_indent=" " * len(head))
 
 
@@ -92,8 +90,3 @@ def _peer(row: dict[str, Any]) -> tuple[str, ...]:
         duration(row.get("age") or 0),
         " ".join(row.get("clusters") or ["-"]),
     )
-
-
-def clock(wall_s: float) -> str:
-    """Time of day."""
-    return time.strftime("%H:%M:%S", time.localtime(wall_s))
