@@ -175,8 +175,11 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     cdef uint32_t i, other
     cdef bint friend
     choice.count = 0
-    choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
-    choose_strangers(s, &choice, STRANGERS, met)
+    if s.reference:
+        choose_friends(s, &choice, 0, cluster, 1, met)
+    else:
+        choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+    choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]
         friend = i < choice.friends
@@ -211,7 +214,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
         return
     packet.type = frame.type
     packet.clock = frame.clock
-    packet.hops = frame.hops + 1
+    packet.hops = frame.hops + 1 if frame.hops != 0 else 2  # at most 1 would make it a direct join of ours
     packet.index = frame.index
     packet.ttl = frame.ttl
     for i in range(SRP_FIELDS):
@@ -239,7 +242,8 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     out_commit(s, size)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, at, size, p.addr, p.port, p.local, p.socket)
+        if same_scope(message.address, p.addr):  # elsewhere it would name another machine
+            out_push(s, at, size, p.addr, p.port, p.local, p.socket)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:

@@ -210,6 +210,8 @@ cdef extern from "peers.h" nogil:
         uint32_t used_introductions
         uint32_t sync_second
         uint32_t sync_work
+        uint32_t sync_sent
+        uint32_t sync_jobs
         uint8_t id[32]
     ctypedef struct srp_member:
         uint32_t peer
@@ -238,6 +240,7 @@ cdef extern from "peers.h" nogil:
         srp_member *member
         uint32_t member_count
         srp_cluster *cluster
+        uint32_t cluster_capacity
         uint32_t cluster_count
         srp_tally addresses
         srp_tally prefixes
@@ -278,6 +281,7 @@ cdef extern from "store.h" nogil:
         uint64_t bytes
         uint32_t serial
         uint32_t oldest
+        uint32_t newest
         c_bool top_dirty
         c_bool refreshing
         uint8_t top[20]
