@@ -35,7 +35,7 @@ size_t srp_store_bytes(uint64_t max_bytes)
                    align64(4u * (size_t)blocks_for(max_bytes)) + align64(sizeof(uint32_t) << bits) +
                    align64(4u * (size_t)wheel_for(max_bytes));
     for (unsigned level = 0; level < levels_for(bits); level++)
-        bytes += align64(sizeof(srp_hash20) << (4u * (level + 1u)));
+        bytes += align64(sizeof(srp_bucket) << (4u * (level + 1u)));
     return bytes;
 }
 
@@ -62,7 +62,7 @@ void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *c
     s->chain = take(&at, sizeof(uint32_t) << s->bits);
     s->wheel = take(&at, 4u * (size_t)s->wheel_size);
     for (unsigned level = 0; level < s->levels; level++)
-        s->level[level] = take(&at, sizeof(srp_hash20) << (4u * (level + 1u)));
+        s->level[level] = take(&at, sizeof(srp_bucket) << (4u * (level + 1u)));
     memset(s->chain, 0xff, sizeof(uint32_t) << s->bits);
     memset(s->wheel, 0xff, 4u * (size_t)s->wheel_size);
     s->next_free = s->block_free = s->oldest = s->newest = SRP_NONE;
@@ -90,12 +90,14 @@ uint32_t srp_store_find(const srp_store *s, const uint8_t id[32])
     return SRP_NONE;
 }
 
-static void touch(srp_store *s, const uint8_t id[32])
+/* A packet came (+1) or went (-1): its buckets count it, and their hashes are out of date. */
+static void touch(srp_store *s, const uint8_t id[32], int32_t change)
 {
     uint32_t at = 0;
     for (unsigned level = 0; level < s->levels; level++) {
         at = at << 4 | digit_of(id, level);
         s->level[level][at].state = DIRTY;
+        s->level[level][at].count += (uint32_t)change;
     }
     s->top_dirty = true;
     if (s->refreshing && digit_of(id, 0) == s->refresh_digit)
@@ -220,7 +222,7 @@ uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *dat
         c->packets++;
     }
     wheel_link(s, e);
-    touch(s, id);
+    touch(s, id, 1);
     return e;
 }
 
@@ -255,7 +257,7 @@ void srp_store_remove(srp_store *s, uint32_t e)
         srp_cluster_release(s->clusters, x->cluster);
     }
     wheel_unlink(s, e);
-    touch(s, x->id);
+    touch(s, x->id, -1);
 
     for (uint32_t b = x->block, next; b != SRP_NONE; b = next) {
         next = s->block_next[b];
@@ -316,6 +318,25 @@ static void chains_of(const srp_store *s, const srp_prefix_digits *prefix, uint3
     *end = (at + 1u) << below;
 }
 
+/* The number of the bucket that a chain lies in, and of the first chain of a bucket. */
+static uint32_t bucket_of(const srp_store *s, unsigned level, uint32_t chain) { return chain >> (s->bits - 4u * (level + 1u)); }
+static uint32_t chain_at(const srp_store *s, unsigned level, uint32_t bucket) { return bucket << (s->bits - 4u * (level + 1u)); }
+
+/* The first chain at or after `chain` that may hold something: whole empty buckets are stepped over. */
+static uint32_t next_chain(const srp_store *s, uint32_t chain, uint32_t end)
+{
+    for (unsigned level = 0; level < s->levels && chain < end;) {
+        uint32_t bucket = bucket_of(s, level, chain);
+        if (s->level[level][bucket].count != 0) {
+            level++;
+        } else {
+            chain = chain_at(s, level, bucket + 1u);
+            level = 0;
+        }
+    }
+    return chain;
+}
+
 uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, const uint8_t id[32], bool after)
 {
     uint32_t first, end;
@@ -323,7 +344,7 @@ uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, con
     uint32_t from = id ? chain_of(s, id) : first;
     if (from < first)
         from = first;
-    for (uint32_t c = from; c < end; c++)
+    for (uint32_t c = next_chain(s, from, end); c < end; c = next_chain(s, c + 1u, end))
         for (uint32_t e = s->chain[c]; e != SRP_NONE; e = s->entry[e].chain_next) {
             if (id) {
                 int order = memcmp(s->entry[e].id, id, 32);
@@ -336,7 +357,26 @@ uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, con
     return SRP_NONE;
 }
 
-bool srp_store_any(const srp_store *s, const srp_prefix_digits *prefix) { return srp_store_from(s, prefix, NULL, false) != SRP_NONE; }
+static uint32_t level_index(const srp_prefix_digits *prefix)
+{
+    uint32_t at = 0;
+    for (unsigned i = 0; i < prefix->len; i++)
+        at = at << 4 | prefix->digit[i];
+    return at;
+}
+
+uint32_t srp_store_below(const srp_store *s, const srp_prefix_digits *prefix)
+{
+    uint32_t n = 0;
+    if (prefix->len == 0)
+        return s->count;
+    if (prefix->len <= s->levels)
+        return s->level[prefix->len - 1u][level_index(prefix)].count;
+    for (uint32_t e = srp_store_from(s, prefix, NULL, false); e != SRP_NONE;
+         e = srp_store_from(s, prefix, s->entry[e].id, true))
+        n++;
+    return n;
+}
 
 static void hash_id(SHA_CTX *sha, const uint8_t id[32])
 {
@@ -346,22 +386,21 @@ static void hash_id(SHA_CTX *sha, const uint8_t id[32])
 }
 
 /* One bucket: all ids below the prefix, sorted, as text. */
-static void bucket_hash(srp_store *s, const srp_prefix_digits *prefix, srp_hash20 *out, uint32_t *work)
+static void bucket_hash(srp_store *s, const srp_prefix_digits *prefix, srp_bucket *out, uint32_t *work)
 {
     uint32_t first, end;
     bool any = false;
     SHA_CTX sha;
     SHA1_Init(&sha);
     chains_of(s, prefix, &first, &end);
-    for (uint32_t c = first; c < end; c++)
+    for (uint32_t c = next_chain(s, first, end); c < end; c = next_chain(s, c + 1u, end))
         for (uint32_t e = s->chain[c]; e != SRP_NONE; e = s->entry[e].chain_next)
             if (starts_with(s->entry[e].id, prefix)) {
                 hash_id(&sha, s->entry[e].id);
                 any = true;
                 ++*work;
             }
-    *work += (end - first) / 16u;
-    SHA1_Final(out->at, &sha);
+    SHA1_Final(out->hash, &sha);
     out->state = any ? FULL : EMPTY;
 }
 
@@ -378,14 +417,6 @@ static void top_hash(uint32_t mask, const uint8_t bucket[16][20], uint8_t hash[2
     SHA1_Final(hash, &sha);
 }
 
-static uint32_t level_index(const srp_prefix_digits *prefix)
-{
-    uint32_t at = 0;
-    for (unsigned i = 0; i < prefix->len; i++)
-        at = at << 4 | prefix->digit[i];
-    return at;
-}
-
 uint32_t srp_store_summary_work(const srp_store *s, const srp_prefix_digits *prefix)
 {
     uint32_t work = 1;
@@ -398,7 +429,7 @@ uint32_t srp_store_summary_work(const srp_store *s, const srp_prefix_digits *pre
         if (child.len > s->levels)
             work += 2u;
         else if (s->level[child.len - 1u][level_index(&child)].state == DIRTY)
-            work += (s->count >> (4u * child.len)) + (1u << (s->bits - 4u * child.len)) / 16u + 1u;
+            work += s->level[child.len - 1u][level_index(&child)].count + 1u;
     }
     return work;
 }
@@ -409,7 +440,7 @@ uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_
     srp_prefix_digits child = *prefix;
     child.len++;
     for (unsigned i = 0; i < 16 && prefix->len < 64; i++) {
-        srp_hash20 fresh = {{0}, DIRTY}, *h = &fresh;
+        srp_bucket fresh = {0, {0}, DIRTY}, *h = &fresh;
         child.digit[prefix->len] = (uint8_t)i;
         if (prefix->len == 0)
             h = &s->top_bucket[i];
@@ -419,7 +450,7 @@ uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_
             bucket_hash(s, &child, h, work);
         if (h->state == FULL) {
             mask |= 1u << i;
-            memcpy(bucket[i], h->at, 20);
+            memcpy(bucket[i], h->hash, 20);
         }
     }
     top_hash(mask, (const uint8_t(*)[20])bucket, hash);
@@ -439,7 +470,7 @@ bool srp_store_refresh(srp_store *s, uint32_t ids)
         s->refresh_chain = 0;
     }
     for (; s->refresh_digit < 16; s->refresh_digit++, s->refresh_chain = 0) {
-        srp_hash20 *h = &s->level[0][s->refresh_digit];
+        srp_bucket *h = &s->level[0][s->refresh_digit];
         if (s->refresh_chain == 0) {
             if (h->state != DIRTY) {
                 s->top_bucket[s->refresh_digit] = *h;
@@ -457,16 +488,18 @@ bool srp_store_refresh(srp_store *s, uint32_t ids)
             }
         if (s->refresh_chain < per_digit)
             return false;
-        srp_hash20 *top = &s->top_bucket[s->refresh_digit];
-        SHA1_Final(top->at, sha);
+        srp_bucket *top = &s->top_bucket[s->refresh_digit];
+        SHA1_Final(top->hash, sha);
         top->state = s->refresh_any ? FULL : EMPTY;
-        if (!s->refresh_stale) /* else ids came or went meanwhile: good enough for a pong, not for a comparison */
-            *h = *top;
+        if (!s->refresh_stale) { /* else ids came or went meanwhile: good enough for a pong, not for a comparison */
+            memcpy(h->hash, top->hash, 20);
+            h->state = top->state;
+        }
     }
     uint8_t bucket[16][20];
     uint32_t mask = 0;
     for (unsigned i = 0; i < 16; i++) {
-        memcpy(bucket[i], s->top_bucket[i].at, 20);
+        memcpy(bucket[i], s->top_bucket[i].hash, 20);
         if (s->top_bucket[i].state == FULL)
             mask |= 1u << i;
     }

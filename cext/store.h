@@ -30,7 +30,12 @@ typedef struct srp_entry {
     uint32_t serial;                 /* order of arrival, wraps */
 } srp_entry;
 
-typedef struct srp_hash20 { uint8_t at[20]; uint8_t state; } srp_hash20; /* state: dirty, empty, full */
+/* All packets below one prefix of digits. */
+typedef struct srp_bucket {
+    uint32_t count;
+    uint8_t hash[20];
+    uint8_t state; /* of the hash: dirty, empty, full */
+} srp_bucket;
 
 typedef struct srp_store {
     srp_peers *clusters;       /* whose clusters the packets are listed under */
@@ -45,9 +50,9 @@ typedef struct srp_store {
     uint32_t *wheel;
     uint32_t wheel_size, wheel_at_s;
     uint32_t oldest, newest, serial;
-    srp_hash20 *level[SRP_SUMMARY_LEVELS];
+    srp_bucket *level[SRP_SUMMARY_LEVELS];
     /* The summary of '' as last computed: it may lag, as it costs a hash over all ids. Refreshed in slices. */
-    srp_hash20 top_bucket[16];
+    srp_bucket top_bucket[16];
     uint8_t top[20];
     bool top_dirty, refreshing, refresh_stale, refresh_any;
     uint8_t refresh_digit;
@@ -74,7 +79,8 @@ typedef struct srp_prefix_digits { uint8_t len; uint8_t digit[64]; } srp_prefix_
 
 /* First packet at or after the id (after: strictly) that starts with the prefix; SRP_NONE: none. */
 uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, const uint8_t id[32], bool after);
-bool srp_store_any(const srp_store *s, const srp_prefix_digits *prefix);
+/* How many packets start with the prefix; of longer prefixes than are kept in buckets: counted one by one. */
+uint32_t srp_store_below(const srp_store *s, const srp_prefix_digits *prefix);
 
 /* Hashes of the sixteen buckets below the prefix and over them; bit i of the result: bucket i is not empty.
  * Of the empty prefix: as last refreshed. *work grows by the number of ids hashed. */

@@ -292,13 +292,13 @@ static const char *srp_check_store(const srp_store *s)
                 if (prefix != at)
                     break;
             }
-            const srp_hash20 *h = &s->level[level][at];
+            const srp_bucket *h = &s->level[level][at];
             uint8_t digest[20];
             if (h->state == 0)
                 continue;
             SRP_CHECK(h->state == (first == end ? 1 : 2), "bucket %x of level %u", at, level);
             srp_check_bucket(sorted + first, sorted + end, digest);
-            SRP_CHECK(first == end || memcmp(digest, h->at, 20) == 0, "hash %x of level %u", at, level);
+            SRP_CHECK(first == end || memcmp(digest, h->hash, 20) == 0, "hash %x of level %u", at, level);
         }
     }
     if (!s->top_dirty && !s->refreshing) {

@@ -26,6 +26,7 @@ from srpnode.core.types cimport (
     SRP_DROP_no_destination,
     SRP_DROP_no_route,
     SRP_DROP_packet_id,
+    SRP_DROP_rate_endpoint,
     SRP_DROP_stale,
     SRP_FIELDS,
     SRP_HAS,
@@ -42,6 +43,7 @@ from srpnode.core.types cimport (
     SRP_USR3,
     SRP_USR4,
     c_bool,
+    srp_cluster_find,
     srp_cluster_get,
     srp_cluster_key,
     srp_cluster_release,
@@ -137,10 +139,13 @@ cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8
         if victim == <uint32_t>SRP_NONE:
             break
         s.counter[SRP_COUNT_cache_bucket_full if chain_full else SRP_COUNT_cache_ejected] += 1
-        let_go(s, victim)
+        let_go(s, s.store.newest if s.reference and not chain_full else victim)
     if c.len == 32:
         key = srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0)
-        cluster = srp_cluster_get(&s.peers, key, d.data + c.at, 32)
+        cluster = srp_cluster_find(&s.peers, key)
+        # Packets alone take half of the table at most: peers must find those of their cluster whatever others publish.
+        if cluster == <uint32_t>SRP_NONE and s.peers.cluster_count < s.peers.cluster_capacity // 2:
+            cluster = srp_cluster_get(&s.peers, key, d.data + c.at, 32)
         if cluster == <uint32_t>SRP_NONE:
             s.counter[SRP_COUNT_cluster_table_full] += 1
     if ttl_s > s.cache_ttl_s:
@@ -274,6 +279,11 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
             return
     if frame.hops >= SRP_HOPS_MAX:
         drop(s, SRP_DROP_hops)
+        return
+    # A question that travels on makes others work: it counts like a publish.
+    p.used_replicated += 1
+    if s.limits.replicated_per_minute != 0 and p.used_replicated > s.limits.replicated_per_minute:
+        drop(s, SRP_DROP_rate_endpoint)
         return
     value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)

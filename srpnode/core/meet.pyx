@@ -118,7 +118,7 @@ cdef bint build_intro(State *s, srp_packet *packet, srp_peer *about, bint rendez
     return True
 
 cdef bint may_be_introduced(State *s, uint32_t slot) noexcept nogil:
-    """Counts an introduction against what the peer may receive in a minute."""
+    """Counts an introduction against what one peer, joiner or not, may take part in during a minute."""
     cdef srp_peer *p = &s.peers.peer[slot]
     if p.window != s.minute:
         p.window = s.minute
@@ -175,8 +175,11 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     cdef uint32_t i, other
     cdef bint friend
     choice.count = 0
-    choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
-    choose_strangers(s, &choice, STRANGERS, met)
+    if s.reference:
+        choose_friends(s, &choice, 0, cluster, 1, met)
+    else:
+        choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+    choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]
         friend = i < choice.friends
@@ -186,6 +189,8 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
             continue
         if not s.peers.peer[other].flags & SRP_PEER_NAMED or not may_be_introduced(s, other):
             continue
+        if not may_be_introduced(s, slot):
+            return
         introduce(s, d, frame, slot, other, False)
         if met.count < CHOOSE_MAX:
             met.peer[met.count] = other
@@ -209,7 +214,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
         return
     packet.type = frame.type
     packet.clock = frame.clock
-    packet.hops = frame.hops + 1
+    packet.hops = frame.hops + 1 if frame.hops != 0 else 2  # at most 1 would make it a direct join of ours
     packet.index = frame.index
     packet.ttl = frame.ttl
     for i in range(SRP_FIELDS):
@@ -237,7 +242,8 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     out_commit(s, size)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, at, size, p.addr, p.port, p.local, p.socket)
+        if same_scope(message.address, p.addr):  # elsewhere it would name another machine
+            out_push(s, at, size, p.addr, p.port, p.local, p.socket)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
@@ -294,6 +300,16 @@ cdef bint gated(State *s, uint64_t key, uint32_t ttl_ms) noexcept nogil:
         s.counter[SRP_COUNT_gate_evicted] += 1
     return False
 
+cdef uint64_t direct_key(State *s, srp_datagram *d, srp_message *message, uint64_t cluster) noexcept nogil:
+    """What makes two direct joins the same: endpoint, cluster, NAT type, and whom it asks for at a rendezvous."""
+    cdef uint64_t words[3]
+    words[0] = (<uint64_t>d.addr << 24) | (<uint64_t>d.port << 8) | message.nat_type
+    words[1] = cluster
+    words[2] = 0
+    if SRP_HAS(message, SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID):
+        words[2] = srp_sip(&s.key, message.rendezvous_requester_peer_id, 32)
+    return srp_sip(&s.key, words, sizeof(words))
+
 cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """A member of the joiner's cluster heard of it elsewhere and asks to be introduced to exactly that one.
 
@@ -309,14 +325,14 @@ cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_mes
             or not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
         drop(s, SRP_DROP_rendezvous_unknown)
         return
-    if may_be_introduced(s, other):
+    if may_be_introduced(s, other) and may_be_introduced(s, slot):
         introduce(s, d, frame, slot, other, True)
 
 cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """A join from a proven source."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID], id = frame.field[SRP_PACKET_ID]
     cdef srp_peer *p = &s.peers.peer[slot]
-    cdef uint64_t cluster_key, sub_key = 0, id_key, endpoint
+    cdef uint64_t cluster_key, sub_key = 0, id_key
     cdef uint32_t ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000), known
     cdef Choice met
     cdef Own *own
@@ -355,9 +371,9 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
 
     if not claim_name(s, slot, message.requester_peer_id):
         return
-    # By source too, so that nobody can use up another's join by sending it first.
-    endpoint = (<uint64_t>d.addr << 16) | d.port
-    if gated(s, id_key ^ srp_sip(&s.key, &endpoint, 8), ttl_ms):
+    # One join of a peer for a subcluster: not by its id alone, or anybody could use it up by sending it first, nor by its
+    # claims, or a peer could have itself introduced again and again.
+    if gated(s, direct_key(s, d, message, cluster_key ^ sub_key), ttl_ms):
         return
     srp_recent_add(&s.gate_join, id_key, s.now_ms, ttl_ms, 0)
     connect(s, slot, message.nat_type)

@@ -40,6 +40,7 @@ from srpnode.core.types cimport (
     srp_recent_find,
     srp_sip,
     srp_span,
+    srp_store_below,
     srp_store_copy,
     srp_store_from,
     srp_store_refresh,
@@ -63,7 +64,9 @@ cdef enum:
     REFRESH_IDS = 512         # hashed in one slice
     SYNC_EVERY_US = 6000000
     SYNC_GATE_MS = 1000
-    WORK_PER_SECOND = 1000000 # ids hashed for summaries
+    WORK_PER_SECOND = 1000000 # ids hashed for summaries,
+    SHARE = 8                 # one peer gets this part of it
+    BASE_WORK = 32            # what a summary costs besides
 
 # --- summary ------------------------------------------------------------------------------------------------------------
 
@@ -78,23 +81,38 @@ cdef void refresh_summary(State *s) noexcept nogil:
     if not s.store.refreshing:
         s.refresh_at_us = s.now.mono_us + (REFRESH_US if s.store.count < LARGE else REFRESH_LARGE_US)
 
+cdef void this_second(State *s, srp_peer *p) noexcept nogil:
+    """What was done for a peer counts within one second."""
+    cdef uint32_t second = <uint32_t>(s.second_at_us // 1000000)
+    if p.sync_second != second:
+        p.sync_second = second
+        p.sync_work = p.sync_sent = 0
+
+cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
+    """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
+    ids += BASE_WORK
+    this_second(s, p)
+    if s.sync_work_used + ids > WORK_PER_SECOND or (p.sync_work != 0 and p.sync_work + ids > WORK_PER_SECOND // SHARE):
+        drop(s, SRP_DROP_sync_work)
+        return False
+    s.sync_work_used += ids
+    p.sync_work += ids
+    return True
+
 cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcept nogil:
     cdef uint8_t bucket[16][20]
     cdef uint8_t digest[20]
     cdef char since[20]
     cdef uint8_t *at
-    cdef uint32_t mask, size, n, work
+    cdef uint32_t mask, size, n, work = 0
     cdef srp_packet packet
     cdef int64_t value = s.now.wall_ms - 21600000
-    work = srp_store_summary_work(&s.store, prefix)
-    if s.sync_work_used + work > WORK_PER_SECOND:
-        drop(s, SRP_DROP_sync_work)
+    if not may_work(s, p, srp_store_summary_work(&s.store, prefix)):
         return False
     at = out_reserve(s)
     if at == NULL:
         return False
-    mask = srp_store_summary(&s.store, prefix, bucket, digest, &s.sync_work_used)
-    s.sync_work_used += 16
+    mask = srp_store_summary(&s.store, prefix, bucket, digest, &work)
     srp_packet_init(&packet, SRP_SYNC)
     n = 0
     if value < 0:
@@ -120,10 +138,26 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
 
 # --- jobs -----------------------------------------------------------------------------------------------------------------
 
+cdef void end_job(State *s, SyncJob *job) noexcept nogil:
+    if s.peers.peer[job.peer].generation == job.generation:
+        s.peers.peer[job.peer].sync_jobs -= 1
+    job.phase = FREE
+    s.jobs_active -= 1
+
 cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
-    """A free job for the peer, or NULL (counted). The search goes on where the last one ended."""
+    """A free job for the peer, or NULL (counted). The search goes on where the last one ended.
+
+    When there is none, a peer without one takes it from a peer with several.
+    """
     cdef uint32_t i, at
     cdef SyncJob *job
+    if s.jobs_active == s.jobs and s.peers.peer[slot].sync_jobs == 0:
+        for i in range(s.jobs):
+            job = &s.job[(s.job_next + i) % s.jobs]
+            if s.peers.peer[job.peer].sync_jobs > 1:
+                drop(s, SRP_DROP_sync_jobs)
+                end_job(s, job)
+                break
     if s.jobs_active < s.jobs:
         for i in range(s.jobs):
             at = (s.job_next + i) % s.jobs
@@ -134,14 +168,11 @@ cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
                 job.peer = slot
                 job.generation = s.peers.peer[slot].generation
                 job.next_us = s.now.mono_us
+                s.peers.peer[slot].sync_jobs += 1
                 s.jobs_active += 1
                 return job
     drop(s, SRP_DROP_sync_jobs)
     return NULL
-
-cdef void end_job(State *s, SyncJob *job) noexcept nogil:
-    job.phase = FREE
-    s.jobs_active -= 1
 
 cdef void start_sync(State *s, uint32_t slot) noexcept nogil:
     """Offers our summary to a peer that connects, at most every six seconds (reference: on first contact)."""
@@ -180,14 +211,20 @@ cdef bint wanted(SyncJob *job, const uint8_t *id) noexcept nogil:
     return True
 
 cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
-    cdef uint8_t *at = out_reserve(s)
+    """Sends one packet; False when there is no room, or when the peer has got its share of this second."""
+    cdef uint8_t *at
     cdef uint32_t size
+    this_second(s, p)
+    if s.limits.sync_packets_per_second != 0 and p.sync_sent >= s.limits.sync_packets_per_second:
+        return False
+    at = out_reserve(s)
     if at == NULL:
         return False
     size = srp_store_copy(&s.store, entry, at)
     if not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
         return False
     out_commit(s, size)
+    p.sync_sent += 1
     s.counter[SRP_COUNT_sync_packets] += 1
     return True
 
@@ -304,17 +341,6 @@ cdef void work_on_jobs(State *s) noexcept nogil:
 
 # --- receiving ------------------------------------------------------------------------------------------------------------
 
-cdef uint32_t few_below(State *s, srp_prefix_digits *prefix, uint32_t *entries) noexcept nogil:
-    """The packets below a prefix if they are few; more than AT_ONCE means: at least that many."""
-    cdef uint32_t n = 0
-    cdef uint32_t entry = srp_store_from(&s.store, prefix, NULL, False)
-    while entry != <uint32_t>SRP_NONE and n <= AT_ONCE:
-        if n < AT_ONCE:
-            entries[n] = entry
-        n += 1
-        entry = srp_store_from(&s.store, prefix, s.store.entry[entry].id, True)
-    return n
-
 cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
     """Compares a peer's summary with ours and sends what it lacks, or the next level where we differ."""
     cdef srp_prefix_digits prefix, child
@@ -322,9 +348,9 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
     cdef uint8_t ours[16][20]
     cdef uint8_t their_hash[20]
     cdef uint8_t our_hash[20]
-    cdef uint32_t their_mask, our_mask, i, j, n, work
-    cdef uint32_t entries[8]
+    cdef uint32_t their_mask, our_mask, i, entry
     cdef uint16_t lacking = 0
+    cdef uint32_t work = 0
     cdef uint64_t key
     cdef srp_span id = frame.field[SRP_PACKET_ID], m = frame.field[SRP_MESSAGE]
     cdef srp_peer *p = &s.peers.peer[slot]
@@ -339,15 +365,12 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
     if srp_summary_decode(d.data + m.at, m.len, &prefix, their_hash, &their_mask, theirs) != 0:
         drop(s, SRP_DROP_summary)
         return
-    work = srp_store_summary_work(&s.store, &prefix)
-    if s.sync_work_used + work > WORK_PER_SECOND:
-        drop(s, SRP_DROP_sync_work)
+    if not may_work(s, p, srp_store_summary_work(&s.store, &prefix)):
         return
-    if prefix.len == 0 and s.store.count < LARGE // 4:
+    if prefix.len == 0 and s.store.count < LARGE // 4 and may_work(s, p, s.store.count):
         while not srp_store_refresh(&s.store, REFRESH_IDS):
-            s.sync_work_used += REFRESH_IDS
-    our_mask = srp_store_summary(&s.store, &prefix, ours, our_hash, &s.sync_work_used)
-    s.sync_work_used += 16
+            pass
+    our_mask = srp_store_summary(&s.store, &prefix, ours, our_hash, &work)
     if memcmp(our_hash, their_hash, 20) == 0 or prefix.len >= 64:
         return
     child = prefix
@@ -357,12 +380,14 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
         if not (their_mask >> i) & 1:
             if not (our_mask >> i) & 1:
                 continue
-            n = few_below(s, &child, entries)
-            if n > AT_ONCE:
+            if srp_store_below(&s.store, &child) > AT_ONCE:
                 lacking |= <uint16_t>1 << i
-            else:
-                for j in range(n):
-                    send_entry(s, p, entries[j])
+                continue
+            entry = srp_store_from(&s.store, &child, NULL, False)
+            while entry != <uint32_t>SRP_NONE and send_entry(s, p, entry):
+                entry = srp_store_from(&s.store, &child, s.store.entry[entry].id, True)
+            if entry != <uint32_t>SRP_NONE:  # not all of them: a job sends the bucket later
+                lacking |= <uint16_t>1 << i
         elif not (our_mask >> i) & 1 or memcmp(ours[i], theirs[i], 20) != 0:
             send_summary(s, p, &child)
     if lacking != 0:

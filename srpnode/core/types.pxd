@@ -208,6 +208,10 @@ cdef extern from "peers.h" nogil:
         uint32_t used_replicated
         uint32_t used_control
         uint32_t used_introductions
+        uint32_t sync_second
+        uint32_t sync_work
+        uint32_t sync_sent
+        uint32_t sync_jobs
         uint8_t id[32]
     ctypedef struct srp_member:
         uint32_t peer
@@ -236,6 +240,7 @@ cdef extern from "peers.h" nogil:
         srp_member *member
         uint32_t member_count
         srp_cluster *cluster
+        uint32_t cluster_capacity
         uint32_t cluster_count
         srp_tally addresses
         srp_tally prefixes
@@ -276,6 +281,7 @@ cdef extern from "store.h" nogil:
         uint64_t bytes
         uint32_t serial
         uint32_t oldest
+        uint32_t newest
         c_bool top_dirty
         c_bool refreshing
         uint8_t top[20]
@@ -288,6 +294,7 @@ cdef extern from "store.h" nogil:
     void srp_store_remove(srp_store *s, uint32_t entry)
     uint32_t srp_store_copy(const srp_store *s, uint32_t entry, uint8_t *out)
     uint32_t srp_store_expired(srp_store *s, uint32_t now_s, c_bool *more)
+    uint32_t srp_store_below(const srp_store *s, const srp_prefix_digits *prefix)
     uint32_t srp_store_from(const srp_store *s, const srp_prefix_digits *prefix, const uint8_t *id, c_bool after)
     uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_t (*bucket)[20], uint8_t *hash,
                                uint32_t *work)
