@@ -55,7 +55,7 @@ from srpnode.core.state cimport (
     SyncJob,
     drop,
 )
-from srpnode.core.sync cimport on_sync, refresh_summary, work_on_jobs
+from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_in_bytes,
@@ -329,7 +329,7 @@ cdef class Node:
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", **limits):
+                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -392,6 +392,8 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
+        for number, value in enumerate(tune):
+            s.tune[<int>number] = value
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -472,6 +474,8 @@ cdef class Node:
             send_joins(s)
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             resend_unpublished(s)
+        if s.fill_next_generation != 0:
+            after_filling(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -499,6 +503,8 @@ cdef class Node:
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
+        if s.fill_next_generation != 0:
+            due = s.filling_until_us if s.filling_until_us < due else due
         if s.challenges != 0:
             at = s.now.mono_us + 100000
             due = at if at < due else due

@@ -25,6 +25,7 @@ from srpnode.core.state cimport (
     Event,
     Parked,
     State,
+    draw,
     draw_below,
     drop,
 )
@@ -69,6 +70,7 @@ from srpnode.core.types cimport (
     SRP_MESSAGE,
     SRP_MESSAGE_MAX,
     SRP_NONE,
+    SRP_PACKET_ID,
     SRP_PEER_CHALLENGED,
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
@@ -185,8 +187,18 @@ cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) no
 
 cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
                          uint32_t local, uint16_t socket) noexcept nogil:
-    """Writes the message to its place in the slab, the frame around it, and queues the datagram."""
-    cdef uint32_t size, offset = srp_message_offset(packet)
+    """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
+
+    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash would cost more than all
+    the rest of a pong.
+    """
+    cdef uint64_t id[4]
+    cdef uint32_t size, offset, i
+    for i in range(4):
+        id[i] = draw(s)
+    packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
+    packet.field[SRP_PACKET_ID].len = 32
+    offset = srp_message_offset(packet)
     packet.field[SRP_MESSAGE].at = at + offset
     packet.field[SRP_MESSAGE].len = srp_message_write(packet.type, message, <char *>at + offset, SRP_MESSAGE_MAX)
     size = srp_packet_encode(packet, at, SRP_DATAGRAM_MAX)

@@ -194,6 +194,7 @@ cdef extern from "peers.h" nogil:
         uint16_t socket
         uint16_t probed
         uint32_t generation
+        int64_t added_us
         int64_t last_update_us
         int64_t last_proof_us
         int64_t last_ping_us
