@@ -294,7 +294,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us < s.now.mono_us:
         now.mono_us = s.now.mono_us
     s.now = now
-    s.now_ms = <uint32_t>(now.mono_us // 1000)
+    s.now_ms = now.mono_us // 1000
     s.minute = <uint32_t>(now.mono_us // 60000000)
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us

@@ -252,7 +252,7 @@ cdef Parked *parked_at(State *s, uint32_t addr, uint16_t port) noexcept nogil:
     return &s.parked[2 * <uint32_t>((hash >> 16) & (s.parked_sets - 1))]
 
 cdef bint live_parked(State *s, Parked *p) noexcept nogil:
-    return p.len != 0 and <int>(p.expires_ms - s.now_ms) > 0
+    return p.len != 0 and p.expires_ms > s.now_ms
 
 cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil:
     """Keeps one datagram of an unproven source until its proof arrives; a join is not replaced by a ping."""
@@ -273,7 +273,7 @@ cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil:
             break
         if not live_parked(s, p):
             chosen = p
-        elif live_parked(s, chosen) and <int>(p.expires_ms - chosen.expires_ms) < 0:
+        elif live_parked(s, chosen) and p.expires_ms < chosen.expires_ms:
             chosen = p
     if live_parked(s, chosen) and (chosen.addr != d.addr or chosen.port != d.port):
         drop(s, SRP_DROP_parking_replaced)
