@@ -874,7 +874,9 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
     rules.clusters_allow = clusters_allow
     for address, length, allow in prefixes:
         i = rules.count
-        rules.mask[i] = <uint32_t>(0xffffffff << (32 - <int>length)) if length else 0
+        if not 0 <= length <= 32:
+            raise ValueError(f"a prefix of {length} bits")
+        rules.mask[i] = <uint32_t>(<uint64_t>0xffffffff << (32 - <int>length))
         rules.addr[i] = address_number(address) & rules.mask[i]
         rules.allow[i] = 1 if allow else 0
         rules.count += 1
