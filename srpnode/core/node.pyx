@@ -154,12 +154,13 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) n
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint32_t prefix = srp_prefix(d.addr)
     cdef uint64_t key
+    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
+        p = &s.peers.peer[slot]
+        p.window = s.minute
+        p.used_replicated = p.used_control = p.used_introductions = 0
     if quota != 0:
         if slot != <uint32_t>SRP_NONE:
             p = &s.peers.peer[slot]
-            if p.window != s.minute:
-                p.window = s.minute
-                p.used_replicated = p.used_control = p.used_introductions = 0
             if replicated:
                 p.used_replicated += 1
                 used = p.used_replicated
