@@ -399,7 +399,8 @@ cdef class Node:
         s.budget = -1
         s.rules_default_allow = 1
         s.now.mono_us = mono_us
-        s.started_us = s.heartbeat_at_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.started_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.heartbeat_at_us = mono_us - s.keep_alive_us
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
 
