@@ -28,7 +28,8 @@ enum srp_loop_command {
     SRP_COMMAND_OPEN_POOL,  /* result: sockets open */
     SRP_COMMAND_CLOSE_POOL, /* result: sockets closed */
     SRP_COMMAND_REPLACE,    /* data: int32_t socket, fd; result 0: the old descriptor is the poster's again */
-    SRP_COMMAND_HEARTBEAT   /* done when the loop's own datagram came back; result: the round trip in us */
+    SRP_COMMAND_HEARTBEAT   /* data: 16 random bytes, int64_t timeout in us; done when the loop's own datagram came back;
+                             * result: how long it was under way in us */
 };
 
 typedef struct srp_command {

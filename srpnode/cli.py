@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The grammar of the command line; the man page and the shell completion are checked against it."""
-    top = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="srpnode", description="Node of the Stream Relay Protocol: introduces peers, stores, forwards and relays."
     )
-    top.add_argument("--version", action="version", version=f"srpnode {__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    whole.add_argument("--version", action="version", version=f"srpnode {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, handler: Handler, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
@@ -61,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     command("info", info, "print the node's identities, as an application lists them")
     command("status", status, "show what the running node does")
     command("peers", peers, "list the peers that the running node knows")
+    made = command("top", top, "watch the running node; q ends it")
+    made.add_argument("-n", "--frames", type=count, default=0, metavar="N", help="end after N frames")
+    made = command("doctor", doctor, "find out what is wrong, and what to do about it")
+    made.add_argument(
+        "--via", metavar="HOST:PORT", type=endpoint, action="append", default=[], help="a peer that looks from outside"
+    )
     command("reload", reload, "have the running node read its configuration again")
     made = command("block", block, "have the running node refuse a prefix or a cluster for a while")
     made.add_argument("what", metavar="WHAT", help="an IPv4 address, a prefix or a cluster (64 hexadecimal digits)")
@@ -71,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     made = command("ping", ping, "measure round trips to a peer, and show where it sees us")
     made.add_argument("peer", metavar="HOST:PORT", type=endpoint, help="any peer")
     made.add_argument("-n", "--count", type=count, default=3, metavar="N", help="how many pings (3)")
-    return top
+    return whole
 
 
 def endpoint(text: str) -> tuple[str, int]:
@@ -185,6 +192,41 @@ def peers(options: argparse.Namespace) -> int:
     else:
         print(show.peers(rows))
     return 0
+
+
+def top(options: argparse.Namespace) -> int:
+    """srpnode top"""
+    from srpnode import control
+    from srpnode import top as module
+
+    path = _loaded(options).config.control.socket
+    try:
+        client = control.ControlClient(path)
+        try:
+            if options.json:
+                for number in range(options.frames or 1):
+                    if number:
+                        time.sleep(module.INTERVAL_S)
+                    print(json.dumps({**client.ask("status"), **client.ask("overview")}), flush=True)
+            else:
+                module.run(client.ask, options.frames)
+        finally:
+            client.close()
+    except control.ControlError as error:
+        raise FailureError(str(error)) from None
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """srpnode doctor"""
+    from srpnode import doctor as module
+
+    findings = module.examine(options.config, options.via)
+    if options.json:
+        show_json(findings)
+    else:
+        print(module.text(findings, module.use_colour()))
+    return 1 if any(finding["state"] == module.BAD for finding in findings) else 0
 
 
 def reload(options: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ cdef void met_by_frame(State *s, uint32_t slot, const uint8_t *data, srp_frame *
 cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) noexcept nogil
 cdef int leave_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) noexcept nogil
 cdef void send_joins(State *s) noexcept nogil
+cdef bint joins_possible(State *s) noexcept nogil
 cdef void rejoin_soon(State *s) noexcept nogil
 cdef void answer_elsewhere(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, Own *own) noexcept nogil
 cdef int publish_own(State *s, srp_datagram *d) noexcept nogil

@@ -202,7 +202,7 @@ cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) n
         own.text_len = base64(cluster, 32, own.text)
         own.text[own.text_len] = 58
         own.text_len += 1 + base64(subcluster, 32, own.text + own.text_len + 1)
-        own.due_us = s.now.mono_us
+        own.due_us = s.own_due_us = s.now.mono_us
         own.used = 1
         s.owns += 1
         return 0
@@ -225,6 +225,7 @@ cdef void rejoin_soon(State *s) noexcept nogil:
         if s.own[i].used:
             s.own[i].due_us = s.now.mono_us
             s.own[i].clock = 0
+    s.own_due_us = s.now.mono_us
 
 cdef void begin_join(State *s, Own *own, srp_packet *packet, srp_message *message) noexcept nogil:
     srp_packet_init(packet, SRP_JOIN)
@@ -277,18 +278,24 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
         p = &s.peers.peer[choice.peer[i]]
         out_push(s, at, size, p.addr, p.port, p.local, p.socket)
 
+cdef bint joins_possible(State *s) noexcept nogil:
+    return srp_nat_valid(s.nat_type) and s.address != 0 and s.peers.indexed_count + s.peers.live_count != 0
+
 cdef void send_joins(State *s) noexcept nogil:
     """Joins what is due: at once, 1.024 s later, then once every keep-alive."""
     cdef uint32_t i
     cdef Own *own
-    if not srp_nat_valid(s.nat_type) or s.address == 0 or s.peers.indexed_count + s.peers.live_count == 0:
+    if s.now.mono_us < s.own_due_us or not joins_possible(s):
         return
+    s.own_due_us = s.now.mono_us + s.keep_alive_us
     for i in range(SRP_OWN):
         own = &s.own[i]
         if own.used and own.due_us <= s.now.mono_us:
             send_join(s, own)
             own.clock += 1
             own.due_us = s.now.mono_us + (SECOND_JOIN_US if own.clock == 1 else s.keep_alive_us)
+        if own.used and own.due_us < s.own_due_us:
+            s.own_due_us = own.due_us
 
 cdef void answer_elsewhere(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, Own *own) noexcept nogil:
     """A member of our cluster joined at another peer, who stamped its join: ask that one to introduce us."""

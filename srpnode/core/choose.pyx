@@ -94,10 +94,37 @@ cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nog
             choice.count += 1
             return
 
+cdef bint heard(State *s, uint32_t slot) noexcept nogil:
+    return s.now.mono_us - s.peers.peer[slot].last_update_us < 4 * s.keep_alive_us
+
+cdef void choose_as_reference(State *s, Choice *choice, uint64_t cluster, Choice *without) noexcept nogil:
+    """getPeers() of the reference: three of all peers by chance, one indexed peer if none is among them, and one of the
+    packet's cluster first."""
+    cdef uint32_t n = s.peers.indexed_count + s.peers.live_count, at, slot, tries = 32, i
+    cdef bint indexed = False
+    choice.count = 0
+    if cluster != 0:
+        turn(s, choice, cluster, 1, without)
+        choice.friends = choice.count
+    while tries > 0 and n > 0 and choice.count < choice.friends + 3:
+        tries -= 1
+        at = draw_below(s, n)
+        slot = s.peers.indexed[at] if at < s.peers.indexed_count else s.peers.live[at - s.peers.indexed_count]
+        if among(choice, slot) or among(without, slot) or not heard(s, slot):
+            continue
+        indexed = indexed or at < s.peers.indexed_count
+        choice.peer[choice.count] = slot
+        choice.count += 1
+    if not indexed:
+        choose_indexed(s, choice, without)
+
 cdef void choose_for_relay(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster,
                            Choice *without) noexcept nogil:
     """Three peers, friends first, and one indexed peer."""
-    choice.count = 0
+    choice.count = choice.friends = 0
+    if s.reference:
+        choose_as_reference(s, choice, cluster, without)
+        return
     choose_friends(s, choice, subcluster, cluster, 3, without)
     choose_strangers(s, choice, 3, without)
     choose_indexed(s, choice, without)

@@ -139,7 +139,7 @@ cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8
         if victim == <uint32_t>SRP_NONE:
             break
         s.counter[SRP_COUNT_cache_bucket_full if chain_full else SRP_COUNT_cache_ejected] += 1
-        let_go(s, victim)
+        let_go(s, s.store.newest if s.reference and not chain_full else victim)
     if c.len == 32:
         key = srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0)
         cluster = srp_cluster_find(&s.peers, key)

@@ -175,8 +175,11 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     cdef uint32_t i, other
     cdef bint friend
     choice.count = 0
-    choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
-    choose_strangers(s, &choice, STRANGERS, met)
+    if s.reference:
+        choose_friends(s, &choice, 0, cluster, 1, met)
+    else:
+        choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+    choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]
         friend = i < choice.friends

@@ -50,6 +50,7 @@ class Node:
         app_bytes: int = 0,
         attempts: int = 0,
         pool_open: int = 0,
+        selection: str = "weighed",
         **limits: int | bool,
     ) -> None: ...
     def receive(
@@ -81,7 +82,10 @@ class Node:
 def pack_limits(**limits: int | bool) -> bytes: ...
 def pack_address(text: str) -> bytes: ...
 def pack_rules(
-    prefixes: Iterable[Rule] = (), default_allow: bool = True, clusters: Sequence[bytes] = (), clusters_allow: bool = False
+    prefixes: Iterable[Rule] = (),
+    default_allow: bool = True,
+    clusters: Sequence[bytes] = (),
+    clusters_allow: bool = False,
 ) -> bytes: ...
 def unpack_app(data: bytes | bytearray) -> list[tuple[Any, ...]]: ...
 def unpack_peers(data: bytes | bytearray) -> list[dict[str, Any]]: ...

@@ -25,12 +25,13 @@ from srpnode.core.app cimport (
     APP_READY,
     APP_STREAM,
 )
-from srpnode.core.app cimport join_own, leave_own, publish_own, query_own, resend_unpublished, send_joins, stream_own
+from srpnode.core.app cimport join_own, joins_possible, leave_own, publish_own, query_own, resend_unpublished, send_joins, stream_own
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join
 from srpnode.core.nat cimport on_probe_pong, start_reflection, work_on_reflection
 from srpnode.core.punch cimport on_intro, work_on_attempts
+from srpnode.core.out cimport out_commit, out_reserve
 from srpnode.core.reach cimport (
     add_configured,
     heartbeats,
@@ -321,7 +322,7 @@ cdef class Node:
 
     peer_id, seed: 32 bytes each. address: the advertised IPv4 address as a number, host byte order (0: not known yet, then
     joins are not stamped). peers: (address number, port, peer_id) of other indexed peers. The rest are limits; sizes of tables
-    are fixed from here on. Raises ValueError for sizes that cannot be, MemoryError.
+    are fixed from here on. selection: "weighed", or "reference" for the rules of the reference peer, to compare with. Raises ValueError for sizes that cannot be, MemoryError.
     """
 
     def __cinit__(self, *, bytes peer_id, bytes seed, uint32_t address=0, uint16_t port=0, uint16_t probe_port=0,
@@ -329,7 +330,7 @@ cdef class Node:
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, **limits):
+                  uint32_t pool_open=0, selection="weighed", **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -350,6 +351,8 @@ cdef class Node:
             raise ValueError("queue_datagrams: 64 to 1000000")
         if not 0.05 <= keep_alive <= 3600:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
+        if selection not in ("weighed", "reference"):
+            raise ValueError("selection: weighed or reference")
         if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
@@ -389,6 +392,7 @@ cdef class Node:
         memcpy(&s.random, digest, 8)
 
         s.limits = checked
+        s.reference = selection == "reference"
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -488,11 +492,13 @@ cdef class Node:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
         if s.attempts_active != 0:
-            at = s.now.mono_us + 1000
+            at = s.attempts_due_us if s.attempts_due_us > s.now.mono_us else s.now.mono_us + 100
             due = at if at < due else due
         if s.reflection.wanted:
             due = s.reflection.due_us if s.reflection.due_us < due else due
-        if s.owns != 0 or s.unpublished_count != 0:
+        if s.owns != 0 and joins_possible(s):
+            due = s.own_due_us if s.own_due_us < due else due
+        if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
         if s.challenges != 0:
@@ -567,9 +573,15 @@ cdef class Node:
         if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
             return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
         if kind == COMMAND_PUBLISH or kind == COMMAND_STREAM or kind == COMMAND_QUERY:
+            if size > SRP_DATAGRAM_MAX:
+                return -22
             memset(&d, 0, sizeof(d))
-            d.data = <uint8_t *>data
+            d.data = out_reserve(s)  # a copy: the output outlives the command
+            if d.data == NULL:
+                return -105
             d.len = <uint32_t>size
+            memcpy(d.data, data, size)
+            out_commit(s, d.len)
             if kind == COMMAND_PUBLISH:
                 return publish_own(s, &d)
             if kind == COMMAND_STREAM:

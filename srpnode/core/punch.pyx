@@ -230,9 +230,12 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     a.stride = 2 * draw_below(s, PORTS // 2) + 1
     while a.stride % 3 == 0 or a.stride % 7 == 0:
         a.stride += 2
+    if s.attempts_active == 0:
+        s.attempts_due_us = a.deadline_us
     s.attempts_active += 1
     s.counter[SRP_COUNT_attempts] += 1
     work_on(s, a)
+    plan(s, a)
 
 # --- attempts -------------------------------------------------------------------------------------------------------------
 
@@ -284,14 +287,24 @@ cdef void work_on(State *s, Attempt *a) noexcept nogil:
             ping_from(s, a, socket)
     a.next_us = s.now.mono_us + STEP_US
 
+cdef void plan(State *s, Attempt *a) noexcept nogil:
+    """Has the next tick come no later than this attempt wants it."""
+    cdef int64_t at = a.next_us if a.next_us < a.deadline_us else a.deadline_us
+    if a.strategy != 0 and at < s.attempts_due_us:
+        s.attempts_due_us = at
+
 cdef void work_on_attempts(State *s) noexcept nogil:
     cdef uint32_t i, seen = 0, active = s.attempts_active
+    if s.now.mono_us < s.attempts_due_us:
+        return
+    s.attempts_due_us = s.now.mono_us + DEADLINE_US
     for i in range(s.attempts):
         if seen == active:
             return
         if s.attempt[i].strategy != 0:
             seen += 1
             work_on(s, &s.attempt[i])
+            plan(s, &s.attempt[i])
 
 cdef void reached(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogil:
     """A proven peer answered or came by itself: the attempt to reach it has succeeded, a proxy is not needed any more."""

@@ -166,6 +166,7 @@ ctypedef struct State:
     uint16_t port
     uint16_t probe_port
     uint8_t nat_type
+    uint8_t reference                   # peers and packets are chosen as the reference does it, for comparison
     int64_t keep_alive_us
     int64_t started_us
     uint32_t cache_ttl_s
@@ -226,9 +227,11 @@ ctypedef struct State:
     Reflection reflection
     Own own[64]
     uint32_t owns
+    int64_t own_due_us                  # of the first join that is due
     Attempt *attempt
     uint32_t attempts
     uint32_t attempts_active
+    int64_t attempts_due_us             # of the first attempt that has something to send
     Proxied *proxied
     uint32_t proxies
     uint8_t pool_wanted

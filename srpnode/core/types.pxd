@@ -281,6 +281,7 @@ cdef extern from "store.h" nogil:
         uint64_t bytes
         uint32_t serial
         uint32_t oldest
+        uint32_t newest
         c_bool top_dirty
         c_bool refreshing
         uint8_t top[20]

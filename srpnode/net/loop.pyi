@@ -21,6 +21,7 @@ class Loop:
         gro: bool = True,
         gso: bool = True,
         pool_size: int = 256,
+        jam_ms: int = 500,
         notify_fd: int = -1,
         calls: Any = None,
     ) -> None: ...
