@@ -155,12 +155,13 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) n
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint32_t prefix = srp_prefix(d.addr)
     cdef uint64_t key
+    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
+        p = &s.peers.peer[slot]
+        p.window = s.minute
+        p.used_replicated = p.used_control = p.used_introductions = 0
     if quota != 0:
         if slot != <uint32_t>SRP_NONE:
             p = &s.peers.peer[slot]
-            if p.window != s.minute:
-                p.window = s.minute
-                p.used_replicated = p.used_control = p.used_introductions = 0
             if replicated:
                 p.used_replicated += 1
                 used = p.used_replicated
@@ -295,7 +296,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us < s.now.mono_us:
         now.mono_us = s.now.mono_us
     s.now = now
-    s.now_ms = <uint32_t>(now.mono_us // 1000)
+    s.now_ms = now.mono_us // 1000
     s.minute = <uint32_t>(now.mono_us // 60000000)
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
@@ -404,7 +405,8 @@ cdef class Node:
         s.budget = -1
         s.rules_default_allow = 1
         s.now.mono_us = mono_us
-        s.started_us = s.heartbeat_at_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.started_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.heartbeat_at_us = mono_us - s.keep_alive_us
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
 
@@ -892,7 +894,9 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
     rules.clusters_allow = clusters_allow
     for address, length, allow in prefixes:
         i = rules.count
-        rules.mask[i] = <uint32_t>(0xffffffff << (32 - <int>length)) if length else 0
+        if not 0 <= length <= 32:
+            raise ValueError(f"a prefix of {length} bits")
+        rules.mask[i] = <uint32_t>(<uint64_t>0xffffffff << (32 - <int>length))
         rules.addr[i] = address_number(address) & rules.mask[i]
         rules.allow[i] = 1 if allow else 0
         rules.count += 1

@@ -264,7 +264,7 @@ cdef Parked *parked_at(State *s, uint32_t addr, uint16_t port) noexcept nogil:
     return &s.parked[2 * <uint32_t>((hash >> 16) & (s.parked_sets - 1))]
 
 cdef bint live_parked(State *s, Parked *p) noexcept nogil:
-    return p.len != 0 and <int>(p.expires_ms - s.now_ms) > 0
+    return p.len != 0 and p.expires_ms > s.now_ms
 
 cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil:
     """Keeps one datagram of an unproven source until its proof arrives; a join is not replaced by a ping."""
@@ -285,7 +285,7 @@ cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil:
             break
         if not live_parked(s, p):
             chosen = p
-        elif live_parked(s, chosen) and <int>(p.expires_ms - chosen.expires_ms) < 0:
+        elif live_parked(s, chosen) and p.expires_ms < chosen.expires_ms:
             chosen = p
     if live_parked(s, chosen) and (chosen.addr != d.addr or chosen.port != d.port):
         drop(s, SRP_DROP_parking_replaced)
@@ -614,22 +614,23 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
 cdef void heartbeats(State *s) noexcept nogil:
     """Pings the peers whose turn has come, drops those that gave no proof for four keep-alives.
 
-    Who joined in the same moment is not visited in the same moment: at most twice the even pace is worked off.
+    Who joined in the same moment is not visited in the same moment: twice the even pace is worked off, after a burst.
     """
-    cdef int64_t elapsed = s.now.mono_us - s.heartbeat_at_us
-    cdef int64_t most
+    cdef int64_t step_us = s.keep_alive_us // (2 * (<int64_t>s.peers.count + 1)) + 1
+    cdef int64_t most = (s.now.mono_us - s.heartbeat_at_us) // step_us
+    cdef int64_t burst = 64 + 250000 // step_us
+    cdef int visits = 256
     # Behind a NAT a little oftener, so that a mapping that lives 30 s stays open.
     cdef int64_t interval_us = s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
     cdef uint32_t slot
     cdef srp_peer *p
-    s.heartbeat_at_us = s.now.mono_us
-    if elapsed > s.keep_alive_us:
-        elapsed = s.keep_alive_us
-    most = 4 + 2 * elapsed * s.peers.count // s.keep_alive_us
-    if most > 256:
-        most = 256
-    while most > 0:
-        most -= 1
+    if burst > 256:
+        burst = 256
+    if most > burst:
+        most = burst
+        s.heartbeat_at_us = s.now.mono_us - burst * step_us
+    while most > 0 and visits > 0:
+        visits -= 1
         slot = s.peers.due_first
         if slot == <uint32_t>SRP_NONE:
             return
@@ -647,6 +648,8 @@ cdef void heartbeats(State *s) noexcept nogil:
                 forget_socket(s, slot)
                 srp_peers_remove(&s.peers, slot)
                 continue
+        most -= 1
+        s.heartbeat_at_us += step_us
         p.last_ping_us = s.now.mono_us
         srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers

@@ -59,7 +59,7 @@ ctypedef struct Parked:
     uint64_t endpoint
     uint32_t addr
     uint32_t local
-    uint32_t expires_ms
+    int64_t expires_ms
     uint16_t port
     uint16_t len
     uint8_t data[1424]
@@ -175,7 +175,7 @@ ctypedef struct State:
     Limits limits
     # time
     srp_now now
-    uint32_t now_ms                     # low bits of the monotonic clock
+    int64_t now_ms                      # the monotonic clock
     uint32_t minute                     # of it
     # tables
     void *memory
