@@ -25,7 +25,17 @@ from srpnode.core.app cimport (
     APP_READY,
     APP_STREAM,
 )
-from srpnode.core.app cimport join_own, joins_possible, leave_own, publish_own, query_own, resend_unpublished, send_joins, stream_own
+from srpnode.core.app cimport (
+    join_own,
+    joins_possible,
+    leave_own,
+    own_cluster,
+    publish_own,
+    query_own,
+    resend_unpublished,
+    send_joins,
+    stream_own,
+)
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join
@@ -252,7 +262,11 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         return
     slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
-    if not within_rates(s, d, frame.type, slot):
+    if s.attempts != 0:
+        d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
+    # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
+    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, &frame) != NULL) \
+            and not within_rates(s, d, frame.type, slot):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
         drop(s, SRP_DROP_unproven)
@@ -692,7 +706,10 @@ cdef class Node:
         self._do(COMMAND_LEAVE, cluster + subcluster)
 
     def publish(self, bytes datagram):
-        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some). OSError."""
+        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some).
+
+        BlockingIOError when too many wait for the network already, else OSError.
+        """
         return self._do(COMMAND_PUBLISH, datagram)
 
     def stream(self, bytes datagram):
@@ -862,7 +879,8 @@ def unpack_app(const uint8_t[:] data):
     """The records of an APP command's answer, oldest first:
 
     ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
-    ("leave", peer_id), ("packet", datagram), ("stream", datagram), ("answer", datagram). Ids are bytes.
+    ("leave", peer_id), and ("packet", datagram, (address, port)) with where it came from; likewise "stream" and "answer".
+    Ids are bytes.
     """
     cdef bytes copy = bytes(data)
     cdef Py_ssize_t at = 0
@@ -881,7 +899,8 @@ def unpack_app(const uint8_t[:] data):
         elif kind == APP_LEAVE:
             result.append(("leave", body))
         else:
-            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body))
+            source = (address_text(int.from_bytes(body[-4:], "little")), int.from_bytes(body[-6:-4], "little"))
+            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:-6], source))
     return result
 
 

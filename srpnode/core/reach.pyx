@@ -417,6 +417,9 @@ cdef uint32_t make_room(State *s) noexcept nogil:
             victim = slot
     if victim != <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_peers_evicted] += 1
+        if s.owns != 0 and s.peers.peer[victim].flags & SRP_PEER_NAMED:
+            tell_leave(s, s.peers.peer[victim].id)
+        forget_socket(s, victim)
         srp_peers_remove(&s.peers, victim)
     return victim
 
@@ -643,7 +646,7 @@ cdef void heartbeats(State *s) noexcept nogil:
             else:
                 s.counter[SRP_COUNT_departures] += 1
                 log_event(s, EVENT_GONE, 0, p.addr, p.port, p.id)
-                if s.owns != 0:
+                if s.owns != 0 and p.flags & SRP_PEER_NAMED:  # else its name has moved to another endpoint
                     tell_leave(s, p.id)
                 forget_socket(s, slot)
                 srp_peers_remove(&s.peers, slot)
@@ -654,5 +657,7 @@ cdef void heartbeats(State *s) noexcept nogil:
         srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
             send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
+            if s.reflection.ready:  # the answer to a connection says nothing of our own address, this one does
+                send_plain_ping(s, p.addr, p.port, p.local, p.socket)
         else:
             send_plain_ping(s, p.addr, p.port, p.local, p.socket)
