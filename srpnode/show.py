@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-
 TRAFFIC = ("in_datagrams", "in_bytes", "out_datagrams", "out_bytes")  # shown on a line of their own
 
 
