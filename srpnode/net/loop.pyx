@@ -52,6 +52,7 @@ from srpnode.net.udp cimport (
     SRP_UDP_BLOCKED,
     SRP_UDP_COUNT,
     SRP_UDP_DONE,
+    SRP_UDP_IN_DATAGRAMS,
     SRP_UDP_OUT_CALLS,
     SRP_UDP_STALLED,
     SRP_UDP_STRIDE,
@@ -361,8 +362,8 @@ cdef class Loop:
         """Has the core obey a command (kind >= CORE_COMMAND) between two batches.
 
         The core sees max(len(data), size) bytes that begin with data and may write its answer there. Returns its result and
-        these bytes. Raises TimeoutError when the loop does not come to it in timeout_s seconds (it may still obey later), RuntimeError
-        when the loop does not run, BlockingIOError when 64 commands wait already.
+        these bytes. Raises TimeoutError when the loop does not come to it in timeout_s seconds (it may still obey later),
+        RuntimeError when the loop does not run or 64 commands wait already.
         """
         if kind < SRP_COMMAND_CORE:
             raise ValueError(f"kinds below {SRP_COMMAND_CORE} are the loop's own")
@@ -409,6 +410,21 @@ cdef class Loop:
             raise OSError(-result, os.strerror(-result))
         return result
 
+    def serves(self, double timeout_s=1.0):
+        """Whether the loop handles datagrams: what a watchdog should ask.
+
+        True when its own one came back (see beat). In a flood or behind a jammed link that may take longer than anybody
+        should wait; then true when others were handled meanwhile, or when it could not leave for a full send buffer.
+        """
+        cdef uint64_t before = self.udp[SRP_UDP_IN_DATAGRAMS]
+        try:
+            self.beat(timeout_s)
+        except BlockingIOError:
+            return True
+        except (OSError, RuntimeError):
+            return self.alive() and self.udp[SRP_UDP_IN_DATAGRAMS] != before
+        return True
+
     cdef object _post(self, uint32_t kind, bytes data, uint64_t size, double timeout_s):
         cdef Command posted = Command.__new__(Command)
         cdef srp_command *command = &posted.command
@@ -429,7 +445,7 @@ cdef class Loop:
             self._outstanding = [other for other in self._outstanding if not is_done(other)]
             error = srp_mailbox_post(self.mailbox, command)
             if error < 0:
-                raise BlockingIOError(-error, "too many commands wait for the loop")
+                raise RuntimeError("too many commands wait for the loop")
             self._outstanding.append(posted)
         deadline = time.monotonic() + timeout_s
         while not done:

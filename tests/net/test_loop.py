@@ -278,6 +278,24 @@ def test_a_heartbeat_that_does_not_come_back_is_reported_and_its_late_return_har
         assert at.loop.beat(30) >= 0
 
 
+def test_a_watchdog_is_not_misled(inject: ctypes.CDLL) -> None:
+    with running(calls=calls_of(inject), jam_ms=60000) as at, Client(at.to) as client:
+        assert at.loop.serves(30)
+        inject.inject_send(errno.EAGAIN, 0, -1)  # a jammed link
+        assert at.loop.serves(0.1)
+        inject.inject_reset()
+        inject.inject_refuse(at.to[1], errno.EPERM)  # its own datagrams are lost, those of others are handled
+        assert not at.loop.serves(0.1)
+        with flood(at.to):
+            assert at.loop.serves(1)
+        inject.inject_reset()
+        assert at.loop.serves(30)
+        inject.inject_receive(errno.ENOMEM, 1 << 30)  # it turns, but it is deaf
+        client.send(range(10))
+        assert not at.loop.serves(0.1)
+    assert not at.loop.serves(30)
+
+
 # --- commands and the pool ----------------------------------------------------------------------------------------
 
 
