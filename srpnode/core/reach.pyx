@@ -194,8 +194,9 @@ cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uin
     """
     cdef uint64_t id[4]
     cdef uint32_t size, offset, i
+    memcpy(id, s.peer_id, 32)  # two identities never draw the same
     for i in range(4):
-        id[i] = draw(s)
+        id[i] ^= draw(s)
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     offset = srp_message_offset(packet)

@@ -53,6 +53,7 @@ ctypedef struct Limits:
     uint32_t sync_packets_per_second    # to one peer
     uint32_t privileged_ports
     uint64_t bandwidth_out_bytes_per_second
+    uint32_t peer_out_bytes_per_second  # to one peer
 
 # A join or connection ping that waits for its sender's proof.
 ctypedef struct Parked:
