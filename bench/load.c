@@ -559,7 +559,7 @@ static int64_t retry_after_ns(const endpoint *e)
  * before the proof. At most `window` wait at a time, so that a slow node is not starved. Returns the seconds it took. */
 static double prepare(load *l)
 {
-    int64_t start = now_ns(), deadline = start + (int64_t)(30 + l->endpoint_count / 100) * SECOND;
+    int64_t start = now_ns(), deadline = start + (int64_t)(60 + l->endpoint_count / 50) * SECOND;
     unsigned window = l->window < 64 ? l->window : 64, first = 0, next = 0;
     while (l->known_count < l->endpoint_count) {
         int64_t now = now_ns();
@@ -811,7 +811,7 @@ int main(int argc, char **argv)
     static snapshot begin, end;
     double prepare_s = 0;
     parse(&l, argc, argv);
-    alarm((unsigned)(l.seconds + l.warm_seconds) + 180 + l.endpoint_count / 100); /* whatever happens, it ends */
+    alarm((unsigned)(l.seconds + l.warm_seconds) + 240 + l.endpoint_count / 50); /* whatever happens, it ends */
     l.first_number = ((uint64_t)wall_ms() & 0xffffff) << 28;
     l.endpoints = calloc(l.endpoint_count, sizeof *l.endpoints);
     if (!l.endpoints)

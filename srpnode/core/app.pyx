@@ -119,7 +119,11 @@ cdef void tell_leave(State *s, const uint8_t *peer_id) noexcept nogil:
     tell(s, APP_LEAVE, peer_id, 32, NULL, 0)
 
 cdef void tell_packet(State *s, uint8_t kind, srp_datagram *d, srp_frame *frame) noexcept nogil:
-    if tell(s, kind, d.data, frame.size, NULL, 0):
+    """A packet for the application: the datagram, then the port (u16) and the address (u32) that it came from."""
+    cdef uint8_t source[6]
+    memcpy(source, &d.port, 2)
+    memcpy(source + 2, &d.addr, 4)
+    if tell(s, kind, d.data, frame.size, source, sizeof(source)):
         s.counter[SRP_COUNT_delivered] += 1
 
 # --- clusters of our own --------------------------------------------------------------------------------------------------
@@ -340,7 +344,10 @@ cdef void keep_unpublished(State *s, const uint8_t *id) noexcept nogil:
     s.counter[SRP_COUNT_unpublished] += 1
 
 cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
-    """Caches and multicasts a packet of ours. The number of peers it went to (0: kept until there are some), -EINVAL."""
+    """Caches and multicasts a packet of ours. The number of peers it went to (0: kept until there are some).
+
+    -EINVAL, -EEXIST; -EAGAIN when as many as can be kept wait for the network already: nothing was done.
+    """
     cdef srp_frame frame
     cdef srp_span id
     cdef uint32_t sent
@@ -349,6 +356,8 @@ cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
     id = frame.field[SRP_PACKET_ID]
     if srp_store_find(&s.store, d.data + id.at) != <uint32_t>SRP_NONE:
         return -17
+    if s.unpublished_size != 0 and s.unpublished_count == s.unpublished_size:
+        return -11
     srp_recent_add(&s.gate_publish, srp_sip(&s.key, d.data + id.at, 32), s.now_ms, <uint32_t>(6 * s.keep_alive_us // 1000), 0)
     insert_packet(s, d, &frame, d.data + id.at)
     sent = multicast(s, d.data, &frame, SRP_NONE)

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
-from srpnode.core.choose cimport Choice, choose_for_relay, proven
+from srpnode.core.choose cimport Choice, choose_for_publish, choose_for_relay, proven
 from srpnode.core.out cimport out_commit, out_push, out_reserve
 from srpnode.core.state cimport State, drop
 from srpnode.core.types cimport (
@@ -37,6 +37,7 @@ from srpnode.core.types cimport (
     SRP_OK,
     SRP_PACKET_ID,
     SRP_PEER_LIVE,
+    SRP_PUBLISH,
     SRP_QUERY,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
@@ -97,7 +98,10 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         cluster = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
-    choose_for_relay(s, &choice, sub, cluster, &without)
+    if frame.type == SRP_PUBLISH and not s.reference and s.tune[0] != 0:
+        choose_for_publish(s, &choice, sub, cluster, frame.hops, &without)
+    else:
+        choose_for_relay(s, &choice, sub, cluster, &without)
     set_hops(data, frame.hops + 1)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]

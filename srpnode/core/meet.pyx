@@ -301,11 +301,12 @@ cdef bint gated(State *s, uint64_t key, uint32_t ttl_ms) noexcept nogil:
     return False
 
 cdef uint64_t direct_key(State *s, srp_datagram *d, srp_message *message, uint64_t cluster) noexcept nogil:
-    """What makes two direct joins the same: endpoint, cluster, NAT type, and whom it asks for at a rendezvous."""
-    cdef uint64_t words[3]
+    """What makes two direct joins the same: endpoint, peerId, cluster, NAT type, and whom it asks for at a rendezvous."""
+    cdef uint64_t words[4]
     words[0] = (<uint64_t>d.addr << 24) | (<uint64_t>d.port << 8) | message.nat_type
     words[1] = cluster
     words[2] = 0
+    words[3] = srp_sip(&s.key, message.requester_peer_id, 32)
     if SRP_HAS(message, SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID):
         words[2] = srp_sip(&s.key, message.rendezvous_requester_peer_id, 32)
     return srp_sip(&s.key, words, sizeof(words))
