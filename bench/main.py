@@ -236,8 +236,9 @@ def main() -> int:
         return 1
     if arguments.callgrind:
         return instructions.main(paths, rows)
-    count = sum(len(row.contestants(paths["bare"])) * (arguments.repetitions + row.latency) for row in rows)
-    bench = Bench(arguments, paths, Progress(count))
+    bench = Bench(arguments, paths, Progress(0))
+    steps = sum(len(bench.contestants(row)) * (arguments.repetitions + row.latency) for row in rows)
+    bench.progress.steps = steps
     results = []
     failed = False
     try:
