@@ -17,7 +17,7 @@
  *   --known             with --srp: an earlier run made the endpoints known, do not repeat it
  *   --endpoints N       1000: from --base (127.1.0.1) upwards, on each of --sockets N (1) ports from --port (20000)
  *   --cluster-size N    20 endpoints share a cluster
- *   --window N          closed loop: N unanswered at most (1024); --fanout N: answers that one datagram has (1)
+ *   --window N          closed loop: at most N (1024) of which no answer came, however many answers each has
  *   --rate N            open loop: N datagrams a second; --flood: as fast as it goes
  *   --fill N            first publishes N unique packets, to fill a cache
  *   --seconds S --warm-seconds S     measured time, and what runs before it
@@ -87,7 +87,7 @@ typedef struct incoming {
 
 typedef struct sent_at {
     uint64_t number;
-    int64_t at_ns;
+    int64_t at_ns; /* -1 once it was answered */
 } sent_at;
 
 typedef struct snapshot { /* taken where the measured time begins and ends */
@@ -99,7 +99,7 @@ typedef struct load {
     enum workload workload;
     bool srp, known, flood;
     unsigned sockets, addresses, cluster_size, window, train;
-    double seconds, warm_seconds, rate, fanout;
+    double seconds, warm_seconds, rate;
     uint64_t count, fill;
     uint32_t base;
     uint16_t port;
@@ -118,6 +118,7 @@ typedef struct load {
 
     uint64_t first_number, cursor; /* numbers are unique over all runs */
     uint64_t sent, sent_bytes, answers, answer_bytes, type[TYPES], other, forgiven, pongs_given;
+    uint64_t open, open_from; /* closed loop: unanswered, of the numbers from there on */
     size_t ping_peer_at, ping_id_at;
     int64_t lag_ns;
 } load;
@@ -433,6 +434,7 @@ static void send_batch(load *l, unsigned count)
         l->ring[number % RING] = (sent_at){ number, at };
     }
     l->sent += datagrams;
+    l->open += datagrams;
     for (unsigned done = 0; done < count;) {
         int n = sendmmsg(l->fd[socket_index], l->out.messages + done, count - done, 0);
         if (n < 0 && errno != EINTR && errno != ENOBUFS && errno != EAGAIN)
@@ -463,13 +465,19 @@ static double quantile_us(const load *l, double q)
     return 0;
 }
 
-static void time_answer(load *l, uint64_t number, int64_t at)
+/* Matches the first answer to each datagram with when that was sent: its delay, and room in the closed loop. */
+static void match_answer(load *l, uint64_t number, int64_t at)
 {
-    const sent_at *s = &l->ring[number % RING];
-    if (!l->timing || s->number != number)
-        return;
-    l->histogram[bucket_of(at - s->at_ns)]++;
-    l->timed++;
+    sent_at *s = &l->ring[number % RING];
+    if (s->number != number || s->at_ns < 0)
+        return; /* of an earlier run, long overdue, or another copy: an ejected packet comes back late */
+    if (number >= l->open_from)
+        l->open--;
+    if (l->timing) {
+        l->histogram[bucket_of(at - s->at_ns)]++;
+        l->timed++;
+    }
+    s->at_ns = -1;
 }
 
 static void take(load *l, unsigned index, const struct sockaddr_in *from, const uint8_t *data, size_t len, size_t whole,
@@ -513,7 +521,7 @@ static void take(load *l, unsigned index, const struct sockaddr_in *from, const 
     l->answers += answer;
     l->answer_bytes += whole;
     if (timed)
-        time_answer(l, number, at);
+        match_answer(l, number, at);
 }
 
 /* Reads what is there, at most `batches` calls for each socket; returns how many datagrams came. */
@@ -599,7 +607,7 @@ static snapshot take_snapshot(const load *l)
 
 typedef struct pace {
     int64_t start_ns, progress_ns;
-    uint64_t start_sent, start_answers, answers;
+    uint64_t start_sent, answers;
 } pace;
 
 /* How many slots may go now. */
@@ -614,16 +622,16 @@ static unsigned allowed(load *l, pace *p, int64_t now)
         if (l->timing && lag > l->lag_ns)
             l->lag_ns = lag;
     } else if (!l->flood) {
-        uint64_t done = (uint64_t)((double)(l->answers - p->start_answers) / l->fanout) + l->forgiven;
-        uint64_t out = l->sent - p->start_sent, open = out > done ? out - done : 0;
         if (l->answers != p->answers) {
             p->answers = l->answers;
             p->progress_ns = now;
-        } else if (open && now - p->progress_ns > 100 * MILLISECOND) { /* the rest is lost: go on */
-            l->forgiven += open;
+        } else if (l->open && now - p->progress_ns > 100 * MILLISECOND) { /* the rest is lost: go on */
+            l->forgiven += l->open;
+            l->open = 0;
+            l->open_from = l->first_number + l->sent;
             p->progress_ns = now;
         }
-        room = open >= l->window ? 0 : (l->window - open + l->train - 1) / l->train;
+        room = l->open >= l->window ? 0 : (l->window - l->open + l->train - 1) / l->train;
     }
     return room > BATCH ? BATCH : (unsigned)room;
 }
@@ -633,7 +641,9 @@ static void run(load *l, snapshot *begin, snapshot *end)
     int64_t now = now_ns();
     int64_t warm_until = now + (int64_t)(l->warm_seconds * 1e9), limit = now + (int64_t)((l->seconds + l->warm_seconds + 60) * 1e9);
     int64_t until = INT64_MAX;
-    pace p = { .start_ns = now, .progress_ns = now, .start_sent = l->sent, .start_answers = l->answers };
+    pace p = { .start_ns = now, .progress_ns = now, .start_sent = l->sent };
+    l->open = 0;
+    l->open_from = l->first_number + l->sent;
     bool begun = false;
     for (uint64_t turn = 0;; turn++) {
         now = now_ns();
@@ -773,8 +783,6 @@ static void parse(load *l, int argc, char **argv)
             l->cluster_size = (unsigned)option_number(name, value, 1, 1 << 22);
         else if (!strcmp(name, "--window"))
             l->window = (unsigned)option_number(name, value, 1, 100000);
-        else if (!strcmp(name, "--fanout"))
-            l->fanout = atof(value);
         else if (!strcmp(name, "--train"))
             l->train = (unsigned)option_number(name, value, 1, TRAIN_MAX);
         else if (!strcmp(name, "--rate"))
@@ -792,8 +800,7 @@ static void parse(load *l, int argc, char **argv)
         else
             fail("unknown option");
     }
-    if (!l->target_count || !(l->seconds > 0 && l->seconds <= 600) || !(l->warm_seconds >= 0 && l->warm_seconds <= 600) ||
-        !(l->fanout > 0 && l->fanout <= 64))
+    if (!l->target_count || !(l->seconds > 0 && l->seconds <= 600) || !(l->warm_seconds >= 0 && l->warm_seconds <= 600))
         fail("--to and sensible times are needed");
     if (l->workload != W_STREAM)
         l->train = 1;
@@ -807,7 +814,7 @@ static void parse(load *l, int argc, char **argv)
 int main(int argc, char **argv)
 {
     static load l = { .sockets = 1, .endpoint_count = 1000, .base = 0x7f010001, .port = 20000, .cluster_size = 20,
-                      .window = 1024, .fanout = 1, .train = 32, .seconds = 1, .warm_seconds = 0.2 };
+                      .window = 1024, .train = 32, .seconds = 1, .warm_seconds = 0.2 };
     static snapshot begin, end;
     double prepare_s = 0;
     parse(&l, argc, argv);
