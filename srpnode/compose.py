@@ -88,6 +88,13 @@ class Composer:
                 break
         return ids[:most]
 
+    def after(self, frame: Frame) -> list[bytes]:
+        """The packet that one that has just been added names as its next, when it is missing."""
+        partial = self._partial.get(frame["packet_id"] if frame["index"] == 0 else frame["previous_id"])
+        if partial is None or len(frame["next_id"]) != 32 or frame["index"] + 1 in partial.fragments:
+            return []
+        return [frame["next_id"]]
+
     def _gaps(self, head_id: bytes, partial: Partial) -> list[bytes]:
         """What is known to be missing: the head, and what the packets that are here name as their next."""
         ids = [] if partial.head is not None else [head_id]

@@ -12,7 +12,6 @@ all memory is taken at construction; randomness comes from the seed. Every refus
 import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -25,7 +24,17 @@ from srpnode.core.app cimport (
     APP_READY,
     APP_STREAM,
 )
-from srpnode.core.app cimport join_own, joins_possible, leave_own, publish_own, query_own, resend_unpublished, send_joins, stream_own
+from srpnode.core.app cimport (
+    join_own,
+    joins_possible,
+    leave_own,
+    own_cluster,
+    publish_own,
+    query_own,
+    resend_unpublished,
+    send_joins,
+    stream_own,
+)
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join
@@ -55,7 +64,7 @@ from srpnode.core.state cimport (
     SyncJob,
     drop,
 )
-from srpnode.core.sync cimport on_sync, refresh_summary, work_on_jobs
+from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_in_bytes,
@@ -120,6 +129,10 @@ from srpnode.core.types cimport (
     srp_pow2,
 )
 
+cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have them
+    void *PyMem_RawCalloc(size_t n, size_t size)
+    void PyMem_RawFree(void *memory)
+
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
@@ -155,12 +168,13 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) n
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint32_t prefix = srp_prefix(d.addr)
     cdef uint64_t key
+    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
+        p = &s.peers.peer[slot]
+        p.window = s.minute
+        p.used_replicated = p.used_control = p.used_introductions = 0
     if quota != 0:
         if slot != <uint32_t>SRP_NONE:
             p = &s.peers.peer[slot]
-            if p.window != s.minute:
-                p.window = s.minute
-                p.used_replicated = p.used_control = p.used_introductions = 0
             if replicated:
                 p.used_replicated += 1
                 used = p.used_replicated
@@ -251,7 +265,11 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         return
     slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
-    if not within_rates(s, d, frame.type, slot):
+    if s.attempts != 0:
+        d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
+    # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
+    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, &frame) != NULL) \
+            and not within_rates(s, d, frame.type, slot):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
         drop(s, SRP_DROP_unproven)
@@ -295,7 +313,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us < s.now.mono_us:
         now.mono_us = s.now.mono_us
     s.now = now
-    s.now_ms = <uint32_t>(now.mono_us // 1000)
+    s.now_ms = now.mono_us // 1000
     s.minute = <uint32_t>(now.mono_us // 60000000)
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
@@ -329,7 +347,7 @@ cdef class Node:
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", **limits):
+                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -392,6 +410,8 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
+        for number, value in enumerate(tune):
+            s.tune[<int>number] = value
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -402,7 +422,8 @@ cdef class Node:
         s.budget = -1
         s.rules_default_allow = 1
         s.now.mono_us = mono_us
-        s.started_us = s.heartbeat_at_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.started_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.heartbeat_at_us = mono_us - s.keep_alive_us
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
 
@@ -472,6 +493,8 @@ cdef class Node:
             send_joins(s)
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             resend_unpublished(s)
+        if s.fill_next_generation != 0:
+            after_filling(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -499,6 +522,8 @@ cdef class Node:
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
+        if s.fill_next_generation != 0:
+            due = s.filling_until_us if s.filling_until_us < due else due
         if s.challenges != 0:
             at = s.now.mono_us + 100000
             due = at if at < due else due
@@ -527,6 +552,7 @@ cdef class Node:
         cdef PeerView *view
         cdef EventsQuestion *e
         cdef srp_datagram d
+        cdef Greeting *greeting
         if kind == COMMAND_PEERS and size >= sizeof(PeersQuestion):
             q = <PeersQuestion *>data
             q.count = 0
@@ -567,6 +593,10 @@ cdef class Node:
         set_time(s, now)
         if kind == COMMAND_REFLECT:
             start_reflection(s)
+            return 0
+        if kind == COMMAND_GREET and size == sizeof(Greeting):
+            greeting = <Greeting *>data
+            send_proof_ping(s, greeting.addr, greeting.port, 0)
             return 0
         if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
             return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
@@ -684,7 +714,10 @@ cdef class Node:
         self._do(COMMAND_LEAVE, cluster + subcluster)
 
     def publish(self, bytes datagram):
-        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some). OSError."""
+        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some).
+
+        BlockingIOError when too many wait for the network already, else OSError.
+        """
         return self._do(COMMAND_PUBLISH, datagram)
 
     def stream(self, bytes datagram):
@@ -740,6 +773,7 @@ STREAM = COMMAND_STREAM
 QUERY = COMMAND_QUERY
 REFLECT = COMMAND_REFLECT
 APP = COMMAND_APP
+GREET = COMMAND_GREET
 PEERS = COMMAND_PEERS
 LIMITS = COMMAND_LIMITS
 ADDRESS = COMMAND_ADDRESS
@@ -764,6 +798,7 @@ LIMIT_DEFAULTS = {
     "sync_packets_per_second": 1000,
     "privileged_ports": False,
     "bandwidth_out_bytes_per_second": 0,
+    "peer_out_bytes_per_second": 0,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -788,6 +823,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.sync_packets_per_second = all_limits["sync_packets_per_second"]
     l.privileged_ports = 1 if all_limits["privileged_ports"] else 0
     l.bandwidth_out_bytes_per_second = all_limits["bandwidth_out_bytes_per_second"]
+    l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
     return 0
 
 
@@ -854,7 +890,8 @@ def unpack_app(const uint8_t[:] data):
     """The records of an APP command's answer, oldest first:
 
     ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
-    ("leave", peer_id), ("packet", datagram), ("stream", datagram), ("answer", datagram). Ids are bytes.
+    ("leave", peer_id), and ("packet", datagram, (address, port)) with where it came from; likewise "stream" and "answer".
+    Ids are bytes.
     """
     cdef bytes copy = bytes(data)
     cdef Py_ssize_t at = 0
@@ -873,7 +910,8 @@ def unpack_app(const uint8_t[:] data):
         elif kind == APP_LEAVE:
             result.append(("leave", body))
         else:
-            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body))
+            source = (address_text(int.from_bytes(body[-4:], "little")), int.from_bytes(body[-6:-4], "little"))
+            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:-6], source))
     return result
 
 
@@ -886,7 +924,9 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
     rules.clusters_allow = clusters_allow
     for address, length, allow in prefixes:
         i = rules.count
-        rules.mask[i] = <uint32_t>(0xffffffff << (32 - <int>length)) if length else 0
+        if not 0 <= length <= 32:
+            raise ValueError(f"a prefix of {length} bits")
+        rules.mask[i] = (0xffffffff << (32 - length)) & 0xffffffff
         rules.addr[i] = address_number(address) & rules.mask[i]
         rules.allow[i] = 1 if allow else 0
         rules.count += 1
@@ -933,6 +973,14 @@ def pack_address(text):
     """The data of an ADDRESS command."""
     cdef uint32_t addr = address_number(text)
     return (<char *>&addr)[:sizeof(addr)]
+
+
+def pack_greeting(text, uint16_t port):
+    """The data of a GREET command: a ping goes to this endpoint; whoever is there proves itself by the answer."""
+    cdef Greeting greeting
+    greeting.addr = address_number(text)
+    greeting.port = port
+    return (<char *>&greeting)[:sizeof(greeting)]
 
 
 def pack_rules(prefixes=(), bint default_allow=True, clusters=(), bint clusters_allow=False):
