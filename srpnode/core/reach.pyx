@@ -514,7 +514,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if is_reflection:
         pong.has |= 1u << SRP_KEY_IS_REFLECTION
         pong.truth |= 1u << SRP_KEY_IS_REFLECTION
-    else:
+    elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
     if connection:
