@@ -424,6 +424,11 @@ cdef uint32_t make_room(State *s) noexcept nogil:
         srp_peers_remove(&s.peers, victim)
     return victim
 
+cdef int64_t interval_us(State *s) noexcept nogil:
+    """From one heartbeat of a peer to its next; the same for all, so that they stay in order. Behind a NAT a little oftener, so
+    that a mapping that lives 30 s stays open."""
+    return s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
+
 cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
     """A place for an endpoint that just proved itself; SRP_NONE (counted) when a limit stands against it."""
     cdef uint32_t slot, reason = 0
@@ -437,7 +442,7 @@ cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noex
         drop(s, reason)
         log_event(s, EVENT_REFUSED, <uint8_t>reason, addr, port, NULL)
         return SRP_NONE
-    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + s.keep_alive_us)
+    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + interval_us(s))
     s.peers.peer[slot].local = local
     return slot
 
@@ -530,7 +535,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if is_reflection:
         pong.has |= 1u << SRP_KEY_IS_REFLECTION
         pong.truth |= 1u << SRP_KEY_IS_REFLECTION
-    else:
+    elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
     if connection:
@@ -624,8 +629,6 @@ cdef void heartbeats(State *s) noexcept nogil:
     cdef int64_t most = (s.now.mono_us - s.heartbeat_at_us) // step_us
     cdef int64_t burst = 64 + 250000 // step_us
     cdef int visits = 256
-    # Behind a NAT a little oftener, so that a mapping that lives 30 s stays open.
-    cdef int64_t interval_us = s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
     cdef uint32_t slot
     cdef srp_peer *p
     if burst > 256:
@@ -655,7 +658,7 @@ cdef void heartbeats(State *s) noexcept nogil:
         most -= 1
         s.heartbeat_at_us += step_us
         p.last_ping_us = s.now.mono_us
-        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
+        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us(s))
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
             send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
             if s.reflection.ready:  # the answer to a connection says nothing of our own address, this one does
