@@ -51,6 +51,18 @@ PROXIED_KEEP_ALIVES = 6  # a peer behind a proxy that is not introduced again fo
 
 
 @dataclass(frozen=True)
+class Reflector:
+    """A peer that told us how the network sees us: (address, port) of the peer and of us as it sees us.
+
+    knocked: whether a datagram from another port of it, that we had not written to from that socket, came through.
+    """
+
+    peer: tuple[str, int]
+    seen: tuple[str, int]
+    knocked: bool
+
+
+@dataclass(frozen=True)
 class Info:
     """What the network sees of us. nat_type: 31 static, 15 and 7 easy, 5 hard."""
 
@@ -58,6 +70,7 @@ class Info:
     address: str
     port: int
     nat_type: int
+    reflectors: tuple[Reflector, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -426,8 +439,8 @@ class Network(Emitter):
     def _take(self, record: tuple[Any, ...]) -> None:
         kind = record[0]
         if kind == "ready":
-            _, nat_type, address, port = record
-            self.info = Info(self.peer_id, address, port, nat_type)
+            _, nat_type, address, port, reflectors = record
+            self.info = Info(self.peer_id, address, port, nat_type, tuple(Reflector(*each) for each in reflectors))
             self._ready.set()
             self._hand_out("#ready", self.info)
         elif kind == "join":
@@ -479,13 +492,11 @@ class Network(Emitter):
         peer = sub.peers.get(frame["usr4"].hex()) if streamed else None
         if peer is not None:
             peer._heard_s = time.monotonic()
+        message.event = sub._name(frame["usr1"]) or (peer and peer._name(frame["usr1"])) or ""
         for emitter in (sub, peer):
-            name = emitter._name(frame["usr1"]) if emitter is not None else None
-            if emitter is not None and name is not None and not name.startswith("#"):
-                message.event = name
-                emitter._hand_out(name, message)
-        if not streamed:
-            self._hand_out("#message", message)
+            if emitter is not None and emitter._name(frame["usr1"]) is not None and not message.event.startswith("#"):
+                emitter._hand_out(message.event, message)
+        sub._hand_out("#message", message)
 
     async def _repair(self) -> None:
         """Asks for packets of messages that stand still: what was lost on the way is somewhere else."""
