@@ -33,7 +33,7 @@ def test_random_keys_differ() -> None:
         Encryption.create_shared_key,
         Encryption.create_key_pair,
     ):
-        assert make() != make()  # type: ignore[operator]
+        assert make() != make()
 
 
 @pytest.mark.parametrize("number", range(len(load("sealed"))))
