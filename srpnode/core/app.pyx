@@ -97,10 +97,22 @@ cdef bint tell(State *s, uint8_t kind, const void *a, uint32_t a_len, const void
     return True
 
 cdef void tell_ready(State *s) noexcept nogil:
-    cdef uint8_t body[7]
+    """natType u8, port u16, address u32; then for both reflectors address u32, port u16, where it sees us (u32, u16), knocked u8."""
+    cdef uint8_t body[7 + 2 * 13]
+    cdef uint8_t *at = body + 7
+    cdef srp_peer *p
+    cdef int i
     body[0] = s.nat_type
     memcpy(body + 1, &s.port, 2)
     memcpy(body + 3, &s.address, 4)
+    for i in range(2):
+        p = &s.peers.peer[s.reflection.first if i == 0 else s.reflection.second]
+        memcpy(at, &p.addr, 4)
+        memcpy(at + 4, &p.port, 2)
+        memcpy(at + 6, &s.reflection.seen_addr[i], 4)
+        memcpy(at + 10, &s.reflection.seen_port[i], 2)
+        at[12] = (s.reflection.probes >> i) & 1
+        at += 13
     tell(s, APP_READY, body, sizeof(body), NULL, 0)
 
 cdef void tell_join(State *s, const uint8_t *peer_id, const uint8_t *cluster, const uint8_t *subcluster, uint8_t nat_type,

@@ -886,12 +886,22 @@ cdef uint32_t take_records(State *s, uint8_t *out, uint32_t room) noexcept nogil
     return done
 
 
+def unpack_reflectors(bytes body):
+    """Who told us our address: [((address, port), where it sees us, whether its probe socket reached ours), …]."""
+    result = []
+    for at in range(0, len(body) - 12, 13):
+        peer = (address_text(int.from_bytes(body[at:at + 4], "little")), int.from_bytes(body[at + 4:at + 6], "little"))
+        seen = (address_text(int.from_bytes(body[at + 6:at + 10], "little")), int.from_bytes(body[at + 10:at + 12], "little"))
+        result.append((peer, seen, bool(body[at + 12])))
+    return result
+
+
 def unpack_app(const uint8_t[:] data):
     """The records of an APP command's answer, oldest first:
 
-    ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
-    ("leave", peer_id), and ("packet", datagram, (address, port)) with where it came from; likewise "stream" and "answer".
-    Ids are bytes.
+    ("ready", nat_type, address, port, reflectors), see unpack_reflectors();
+    ("join", peer_id, cluster, subcluster, nat_type, direct, address, port); ("leave", peer_id);
+    ("packet", datagram, (address, port)) with where it came from, likewise "stream" and "answer". Ids are bytes.
     """
     cdef bytes copy = bytes(data)
     cdef Py_ssize_t at = 0
@@ -903,7 +913,7 @@ def unpack_app(const uint8_t[:] data):
         at += 2 + size
         if kind == APP_READY:
             result.append(("ready", body[0], address_text(int.from_bytes(body[3:7], "little")),
-                           int.from_bytes(body[1:3], "little")))
+                           int.from_bytes(body[1:3], "little"), unpack_reflectors(body[7:])))
         elif kind == APP_JOIN:
             result.append(("join", body[:32], body[32:64], body[64:96], body[96], bool(body[97]),
                            address_text(int.from_bytes(body[100:104], "little")), int.from_bytes(body[98:100], "little")))

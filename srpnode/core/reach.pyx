@@ -549,7 +549,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_IS_PROBE
             pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
     at = out_reserve(s)
-    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
+    # From where it was asked: the peer whose packets come to a socket of the pool knows only that one.
+    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, d.socket):
         return
     if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
         probe_port = message.probe_external_port
@@ -565,7 +566,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
     if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
-        send_proof_ping(s, d.addr, d.port, d.local)
+        send_plain_ping(s, d.addr, d.port, d.local, d.socket)
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
 
