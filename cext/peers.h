@@ -44,6 +44,7 @@ typedef struct srp_peer {
     uint32_t window;        /* the minute that the following count in */
     uint32_t used_replicated, used_control, used_introductions;
     uint32_t sync_second, sync_work, sync_sent; /* in that second: ids hashed for it, packets sent to it */
+    uint32_t out_second, out_bytes;             /* in that second: bytes sent to it */
     uint32_t sync_jobs;     /* that it holds */
     uint8_t id[32];
 } srp_peer;

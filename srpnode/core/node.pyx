@@ -12,7 +12,6 @@ all memory is taken at construction; randomness comes from the seed. Every refus
 import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -129,6 +128,10 @@ from srpnode.core.types cimport (
     srp_store_init,
     srp_pow2,
 )
+
+cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have them
+    void *PyMem_RawCalloc(size_t n, size_t size)
+    void PyMem_RawFree(void *memory)
 
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
@@ -549,6 +552,7 @@ cdef class Node:
         cdef PeerView *view
         cdef EventsQuestion *e
         cdef srp_datagram d
+        cdef Greeting *greeting
         if kind == COMMAND_PEERS and size >= sizeof(PeersQuestion):
             q = <PeersQuestion *>data
             q.count = 0
@@ -589,6 +593,10 @@ cdef class Node:
         set_time(s, now)
         if kind == COMMAND_REFLECT:
             start_reflection(s)
+            return 0
+        if kind == COMMAND_GREET and size == sizeof(Greeting):
+            greeting = <Greeting *>data
+            send_proof_ping(s, greeting.addr, greeting.port, 0)
             return 0
         if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
             return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
@@ -765,6 +773,7 @@ STREAM = COMMAND_STREAM
 QUERY = COMMAND_QUERY
 REFLECT = COMMAND_REFLECT
 APP = COMMAND_APP
+GREET = COMMAND_GREET
 PEERS = COMMAND_PEERS
 LIMITS = COMMAND_LIMITS
 ADDRESS = COMMAND_ADDRESS
@@ -789,6 +798,7 @@ LIMIT_DEFAULTS = {
     "sync_packets_per_second": 1000,
     "privileged_ports": False,
     "bandwidth_out_bytes_per_second": 0,
+    "peer_out_bytes_per_second": 0,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -813,6 +823,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.sync_packets_per_second = all_limits["sync_packets_per_second"]
     l.privileged_ports = 1 if all_limits["privileged_ports"] else 0
     l.bandwidth_out_bytes_per_second = all_limits["bandwidth_out_bytes_per_second"]
+    l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
     return 0
 
 
@@ -875,12 +886,22 @@ cdef uint32_t take_records(State *s, uint8_t *out, uint32_t room) noexcept nogil
     return done
 
 
+def unpack_reflectors(bytes body):
+    """Who told us our address: [((address, port), where it sees us, whether its probe socket reached ours), …]."""
+    result = []
+    for at in range(0, len(body) - 12, 13):
+        peer = (address_text(int.from_bytes(body[at:at + 4], "little")), int.from_bytes(body[at + 4:at + 6], "little"))
+        seen = (address_text(int.from_bytes(body[at + 6:at + 10], "little")), int.from_bytes(body[at + 10:at + 12], "little"))
+        result.append((peer, seen, bool(body[at + 12])))
+    return result
+
+
 def unpack_app(const uint8_t[:] data):
     """The records of an APP command's answer, oldest first:
 
-    ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
-    ("leave", peer_id), and ("packet", datagram, (address, port)) with where it came from; likewise "stream" and "answer".
-    Ids are bytes.
+    ("ready", nat_type, address, port, reflectors), see unpack_reflectors();
+    ("join", peer_id, cluster, subcluster, nat_type, direct, address, port); ("leave", peer_id);
+    ("packet", datagram, (address, port)) with where it came from, likewise "stream" and "answer". Ids are bytes.
     """
     cdef bytes copy = bytes(data)
     cdef Py_ssize_t at = 0
@@ -892,7 +913,7 @@ def unpack_app(const uint8_t[:] data):
         at += 2 + size
         if kind == APP_READY:
             result.append(("ready", body[0], address_text(int.from_bytes(body[3:7], "little")),
-                           int.from_bytes(body[1:3], "little")))
+                           int.from_bytes(body[1:3], "little"), unpack_reflectors(body[7:])))
         elif kind == APP_JOIN:
             result.append(("join", body[:32], body[32:64], body[64:96], body[96], bool(body[97]),
                            address_text(int.from_bytes(body[100:104], "little")), int.from_bytes(body[98:100], "little")))
@@ -915,7 +936,7 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
         i = rules.count
         if not 0 <= length <= 32:
             raise ValueError(f"a prefix of {length} bits")
-        rules.mask[i] = <uint32_t>(<uint64_t>0xffffffff << (32 - <int>length))
+        rules.mask[i] = (0xffffffff << (32 - length)) & 0xffffffff
         rules.addr[i] = address_number(address) & rules.mask[i]
         rules.allow[i] = 1 if allow else 0
         rules.count += 1
@@ -962,6 +983,14 @@ def pack_address(text):
     """The data of an ADDRESS command."""
     cdef uint32_t addr = address_number(text)
     return (<char *>&addr)[:sizeof(addr)]
+
+
+def pack_greeting(text, uint16_t port):
+    """The data of a GREET command: a ping goes to this endpoint; whoever is there proves itself by the answer."""
+    cdef Greeting greeting
+    greeting.addr = address_number(text)
+    greeting.port = port
+    return (<char *>&greeting)[:sizeof(greeting)]
 
 
 def pack_rules(prefixes=(), bint default_allow=True, clusters=(), bint clusters_allow=False):

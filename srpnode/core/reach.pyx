@@ -194,8 +194,9 @@ cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uin
     """
     cdef uint64_t id[4]
     cdef uint32_t size, offset, i
+    memcpy(id, s.peer_id, 32)  # two identities never draw the same
     for i in range(4):
-        id[i] = draw(s)
+        id[i] ^= draw(s)
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     offset = srp_message_offset(packet)
@@ -423,6 +424,11 @@ cdef uint32_t make_room(State *s) noexcept nogil:
         srp_peers_remove(&s.peers, victim)
     return victim
 
+cdef int64_t interval_us(State *s) noexcept nogil:
+    """From one heartbeat of a peer to its next; the same for all, so that they stay in order. Behind a NAT a little oftener, so
+    that a mapping that lives 30 s stays open."""
+    return s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
+
 cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
     """A place for an endpoint that just proved itself; SRP_NONE (counted) when a limit stands against it."""
     cdef uint32_t slot, reason = 0
@@ -436,7 +442,7 @@ cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noex
         drop(s, reason)
         log_event(s, EVENT_REFUSED, <uint8_t>reason, addr, port, NULL)
         return SRP_NONE
-    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + s.keep_alive_us)
+    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + interval_us(s))
     s.peers.peer[slot].local = local
     return slot
 
@@ -529,7 +535,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if is_reflection:
         pong.has |= 1u << SRP_KEY_IS_REFLECTION
         pong.truth |= 1u << SRP_KEY_IS_REFLECTION
-    else:
+    elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
     if connection:
@@ -543,7 +549,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_IS_PROBE
             pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
     at = out_reserve(s)
-    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
+    # From where it was asked: the peer whose packets come to a socket of the pool knows only that one.
+    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, d.socket):
         return
     if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
         probe_port = message.probe_external_port
@@ -559,7 +566,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
     if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
-        send_proof_ping(s, d.addr, d.port, d.local)
+        send_plain_ping(s, d.addr, d.port, d.local, d.socket)
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
 
@@ -623,8 +630,6 @@ cdef void heartbeats(State *s) noexcept nogil:
     cdef int64_t most = (s.now.mono_us - s.heartbeat_at_us) // step_us
     cdef int64_t burst = 64 + 250000 // step_us
     cdef int visits = 256
-    # Behind a NAT a little oftener, so that a mapping that lives 30 s stays open.
-    cdef int64_t interval_us = s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
     cdef uint32_t slot
     cdef srp_peer *p
     if burst > 256:
@@ -654,7 +659,7 @@ cdef void heartbeats(State *s) noexcept nogil:
         most -= 1
         s.heartbeat_at_us += step_us
         p.last_ping_us = s.now.mono_us
-        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
+        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us(s))
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
             send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
             if s.reflection.ready:  # the answer to a connection says nothing of our own address, this one does

@@ -53,6 +53,7 @@ ctypedef struct Limits:
     uint32_t sync_packets_per_second    # to one peer
     uint32_t privileged_ports
     uint64_t bandwidth_out_bytes_per_second
+    uint32_t peer_out_bytes_per_second  # to one peer
 
 # A join or connection ping that waits for its sender's proof.
 ctypedef struct Parked:
@@ -143,8 +144,10 @@ ctypedef struct Reflection:
     uint16_t port
     uint16_t probe_port                 # of our probe socket, seen from outside
     uint32_t addr
-    uint16_t mapped_port                # what the first answer said
+    uint32_t seen_addr[2]               # where the first and the second see us
+    uint16_t seen_port[2]
     uint8_t dependent
+    uint8_t again                       # knocks that did not come were asked for once more
     int64_t due_us
 
 ctypedef struct Event:

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport proven
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.out cimport out_commit, out_reserve, out_to
 from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
 from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
@@ -131,7 +131,7 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     packet.field[SRP_MESSAGE].at = at + n
     packet.field[SRP_MESSAGE].len = srp_summary_encode(prefix, digest, mask, <const uint8_t (*)[20]>bucket, at + n)
     size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size == 0 or not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if size == 0 or not out_to(s, p, at, size):
         return False
     out_commit(s, size)
     s.counter[SRP_COUNT_sync_summaries] += 1
@@ -222,7 +222,7 @@ cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
     if at == NULL:
         return False
     size = srp_store_copy(&s.store, entry, at)
-    if not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if not out_to(s, p, at, size):
         return False
     out_commit(s, size)
     p.sync_sent += 1
