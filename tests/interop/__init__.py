@@ -1,7 +1,7 @@
-"""Interoperation: unmodified reference peers, under Node, against one `srpnode run` whose two identities are all they know.
+"""Interoperation: unmodified reference peers under Node against one `srpnode run`, whose two identities are all they know.
 
     python -m pytest tests/interop                          against the srpnode of this environment
-    SRPNODE_SUT=reference python -m pytest tests/interop    the control experiment: two reference introducers in its place
+    SRPNODE_SUT=reference python -m pytest tests/interop    the control experiment: reference introducers in its place
     SRPNODE_DEADLINE_S=10 …                                 less patience while developing
 
     reference.py   the clients, driven through tests/reference/driver.mjs

@@ -50,8 +50,7 @@ def test_fifty_clients_in_five_clusters(start_node: StartNode, clients: Clients)
     node = start_node(keep_alive_s=2.5)
     options = {"keep_alive_ms": KEEP_ALIVE_MS}
     members = {
-        f"cluster-{i}": [clients(node, cluster=f"cluster-{i}", **options) for _ in range(MEMBERS)]
-        for i in range(CLUSTERS)
+        f"cluster-{i}": [clients(node, cluster=f"cluster-{i}", **options) for _ in range(MEMBERS)] for i in range(CLUSTERS)
     }
     everybody = [client for cluster in members.values() for client in cluster]
     for client in everybody:
