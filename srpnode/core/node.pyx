@@ -9,8 +9,6 @@ What happens to a datagram, in this order: cheap refusals, the frame, the source
 then the handler of its type (reach, meet, gossip, sync). Nothing here allocates, locks, scans or asks the system for anything;
 all memory is taken at construction; randomness comes from the seed. Every refusal has a counter (cext/counters.h).
 """
-import os
-
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stddef cimport size_t
@@ -713,7 +711,7 @@ cdef class Node:
         buffer = self.scratch
         result = self.command(kind, buffer, n, self.state.now)
         if result < 0:
-            raise OSError(-result, os.strerror(-result))
+            raise OSError(-result, REFUSALS.get(-result, "refused"))
         return result
 
     def app_events(self):
@@ -735,6 +733,7 @@ cdef class Node:
 
 # --- commands, packed and unpacked ------------------------------------------------------------------------------------------
 
+REFUSALS = {2: "not joined", 17: "known already", 22: "not a packet for this", 28: "too many", 105: "queue full", 113: "no way there"}
 JOIN = COMMAND_JOIN
 LEAVE = COMMAND_LEAVE
 PUBLISH = COMMAND_PUBLISH
@@ -852,7 +851,7 @@ cdef uint32_t take_records(State *s, uint8_t *out, uint32_t room) noexcept nogil
     return done
 
 
-def unpack_app(const uint8_t[:] data):
+def unpack_app(data):
     """The records of an APP command's answer, oldest first:
 
     ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
