@@ -77,6 +77,8 @@ cdef enum:
 
 cdef void put(State *s, const void *data, uint32_t size) noexcept nogil:
     cdef uint32_t at = s.app_tail % s.app_size, first = s.app_size - at
+    if size == 0:  # perhaps with NULL
+        return
     if first > size:
         first = size
     memcpy(s.app + at, data, first)
@@ -166,8 +168,15 @@ cdef void met_peer(State *s, uint32_t slot, const uint8_t *cluster, const uint8_
 cdef void met_by_frame(State *s, uint32_t slot, const uint8_t *data, srp_frame *frame) noexcept nogil:
     """Likewise, by the cluster and subcluster that a frame of the peer names."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
+    cdef uint64_t key
     if c.len != 32:
         return
+    if s.owns == 0 and srp_unset(data, u):
+        # What most pings do: name the same cluster again.
+        key = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
+        if s.peers.peer[slot].last_cluster == key:
+            return
+        s.peers.peer[slot].last_cluster = key
     if s.owns != 0 and u.len == 32:
         met_peer(s, slot, data + c.at, data + u.at)
     elif srp_unset(data, u):
