@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import footprint, instructions, programs
+from bench import footprint, instructions, programs, servers
 from bench.measure import Sample, run_load, strip
 from bench.report import Result, machine, table
 from bench.rows import ROWS, Contestant, Row
@@ -95,7 +95,7 @@ class Bench:
                 self.progress.step(f"{row.name}: {contestant.label}, {repetition + 1} of {self.arguments.repetitions}")
                 try:
                     self.repeat(contestant, number, rates, result)
-                except (RuntimeError, OSError) as error:
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                     failed.add(contestant.label)
                     result.errors.append(str(error))
         return result
@@ -116,7 +116,7 @@ class Bench:
     def calibrate(
         self, row: Row, contestants: list[Contestant], result: Result
     ) -> tuple[list[Contestant], dict[str, int]]:
-        """Measures fan-outs, so that closed loops count right, and from short runs the rates that are half load."""
+        """Counts fan-outs, and takes from short runs the rates that are half load."""
         found: list[Contestant] = []
         capacity: dict[str, float] = {}
         fanout: tuple[int, int] | None = None  # srpnode's, with the bytes of one answer
@@ -140,7 +140,7 @@ class Bench:
                             sample = self.load(server, contestant, options)
                             waits = contestant.label == "reference"  # on its send timer, not on its core
                             capacity[contestant.label] = sample.handled_per_s if waits else sample.handled_per_cpu_s
-                except (RuntimeError, OSError) as error:
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                     result.errors.append(str(error))
                     continue
             found.append(contestant)
@@ -214,6 +214,11 @@ def main() -> int:
     if not 1 <= arguments.repetitions <= 1000 or not 0.05 <= arguments.seconds <= 60:
         print("bench: 1 to 1000 repetitions, 0.05 to 60 seconds", file=sys.stderr)
         return 2
+    if not arguments.callgrind and (not arguments.program or "reference" in arguments.program):
+        try:
+            servers.install_reference()
+        except RuntimeError as error:
+            print(f"bench: no reference peer: {error}", file=sys.stderr)
     if not arguments.no_namespace:
         if enter_namespace():
             loopback_up()
@@ -231,8 +236,9 @@ def main() -> int:
         return 1
     if arguments.callgrind:
         return instructions.main(paths, rows)
-    count = sum(len(row.contestants(paths["bare"])) * (arguments.repetitions + row.latency) for row in rows)
-    bench = Bench(arguments, paths, Progress(count))
+    bench = Bench(arguments, paths, Progress(0))
+    steps = sum(len(bench.contestants(row)) * (arguments.repetitions + row.latency) for row in rows)
+    bench.progress.steps = steps
     results = []
     failed = False
     try:
@@ -247,7 +253,7 @@ def main() -> int:
             start_and_memory = footprint.measure(
                 paths["load"], FIRST_PORT, bench.server_core, min(arguments.repetitions, 5)
             )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             failed = True
             print(f"footprint: {error}", file=sys.stderr)
     bench.progress.end()

@@ -19,6 +19,7 @@ from types import TracebackType
 ADDRESS = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+REFERENCE_DIRECTORY = "SRPNODE_BENCH_REFERENCE"  # environment: where its harness is installed
 REFERENCE_CACHE_PACKETS = 6604  # what fills the reference's cache: ceil(16e6 / 2423)
 
 # What the bench raises for the node; everything else stands at its default. 0 is "unlimited".
@@ -199,14 +200,30 @@ def reference(*, cache_full: bool = False) -> Spec:
     """The unmodified reference peer as an introducer, under Node."""
 
     def command(_directory: Path, ports: Sequence[int]) -> list[str]:
-        from tests.node import node as node_program  # here, for it may have to install the peer first
-        from tests.node import reference_dir
+        from tests.node import node as node_program
 
+        directory = os.environ.get(REFERENCE_DIRECTORY)
+        if not directory:
+            raise RuntimeError("the reference peer is not installed")
         script = Path(__file__).parent / "reference_node.mjs"
         fill = REFERENCE_CACHE_PACKETS if cache_full else 0
-        return [node_program(), str(script), str(reference_dir()), ADDRESS, str(ports[0]), str(fill)]
+        return [node_program(), str(script), directory, ADDRESS, str(ports[0]), str(fill)]
 
     return Spec("reference", command, srp=True)
+
+
+def install_reference() -> None:
+    """Installs the reference peer if need be: before the bench enters its namespace, which has no way to a registry.
+
+    Raises RuntimeError when it cannot be installed.
+    """
+    from tests.node import reference_dir
+
+    if REFERENCE_DIRECTORY not in os.environ:
+        try:
+            os.environ[REFERENCE_DIRECTORY] = str(reference_dir())
+        except subprocess.SubprocessError as error:
+            raise RuntimeError(str(error)) from error
 
 
 def coturn() -> Spec | None:

@@ -314,6 +314,7 @@ class Daemon:
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 3),
             "identities": [worker.status() for worker in self.workers],
+            "views": self._reflection.views if self._reflection else {},
             "volume": {
                 "month": self.policy.volume.month,
                 "used": self.policy.volume.used,

@@ -26,6 +26,7 @@ class Reflection:
 
     def __init__(self, selector: selectors.BaseSelector, peers: list[Peer]) -> None:
         self.seen = ""  # address, "" while unknown or disputed
+        self.views: dict[str, str] = {}  # peerId -> address of ours that it saw in the last round with answers
         self._peers = peers[:ASKED_MAX]
         self._selector = selector
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -82,7 +83,7 @@ class Reflection:
     def _close_round(self) -> bool:
         self._open.clear()
         answers = set(self._answers.values())
-        self._answers.clear()
+        self.views, self._answers = self._answers or self.views, {}
         if not answers:  # silence proves nothing: keep what was seen before
             self._next_s = time.monotonic() + RETRY_S
             return False

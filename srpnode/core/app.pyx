@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport Choice, choose_friends, choose_indexed, choose_strangers, proven
 from srpnode.core.gossip cimport insert_packet, multicast
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.out cimport out_commit, out_push, out_reserve, out_to
 from srpnode.core.punch cimport Proxied, proxied_to
 from srpnode.core.reach cimport join_cluster, scope_allows
 from srpnode.core.state cimport SRP_OWN, Own, State, drop
@@ -292,7 +292,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     size = end_join(s, &packet, &message, at)
     for i in range(choice.count if size != 0 else 0):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, at, size, p.addr, p.port, p.local, p.socket)
+        out_to(s, p, at, size)
 
 cdef bint joins_possible(State *s) noexcept nogil:
     return srp_nat_valid(s.nat_type) and s.address != 0 and s.peers.indexed_count + s.peers.live_count != 0
@@ -415,7 +415,7 @@ cdef int stream_own(State *s, srp_datagram *d) noexcept nogil:
             return -113
         slot = proxied.proxy
     p = &s.peers.peer[slot]
-    return 0 if out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket) else -105
+    return 0 if out_to(s, p, d.data, frame.size) else -105
 
 cdef int query_own(State *s, srp_datagram *d) noexcept nogil:
     """Multicasts a question of ours; its answers come as APP_ANSWER. The number of peers it went to, -EINVAL."""

@@ -12,7 +12,6 @@ all memory is taken at construction; randomness comes from the seed. Every refus
 import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -65,7 +64,7 @@ from srpnode.core.state cimport (
     SyncJob,
     drop,
 )
-from srpnode.core.sync cimport on_sync, refresh_summary, work_on_jobs
+from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_in_bytes,
@@ -130,6 +129,10 @@ from srpnode.core.types cimport (
     srp_pow2,
 )
 
+cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have them
+    void *PyMem_RawCalloc(size_t n, size_t size)
+    void PyMem_RawFree(void *memory)
+
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
@@ -165,12 +168,13 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) n
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint32_t prefix = srp_prefix(d.addr)
     cdef uint64_t key
+    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
+        p = &s.peers.peer[slot]
+        p.window = s.minute
+        p.used_replicated = p.used_control = p.used_introductions = 0
     if quota != 0:
         if slot != <uint32_t>SRP_NONE:
             p = &s.peers.peer[slot]
-            if p.window != s.minute:
-                p.window = s.minute
-                p.used_replicated = p.used_control = p.used_introductions = 0
             if replicated:
                 p.used_replicated += 1
                 used = p.used_replicated
@@ -309,7 +313,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us < s.now.mono_us:
         now.mono_us = s.now.mono_us
     s.now = now
-    s.now_ms = <uint32_t>(now.mono_us // 1000)
+    s.now_ms = now.mono_us // 1000
     s.minute = <uint32_t>(now.mono_us // 60000000)
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
@@ -343,7 +347,7 @@ cdef class Node:
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", **limits):
+                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -406,6 +410,8 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
+        for number, value in enumerate(tune):
+            s.tune[<int>number] = value
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -416,7 +422,8 @@ cdef class Node:
         s.budget = -1
         s.rules_default_allow = 1
         s.now.mono_us = mono_us
-        s.started_us = s.heartbeat_at_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.started_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.heartbeat_at_us = mono_us - s.keep_alive_us
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
 
@@ -486,6 +493,8 @@ cdef class Node:
             send_joins(s)
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             resend_unpublished(s)
+        if s.fill_next_generation != 0:
+            after_filling(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -513,6 +522,8 @@ cdef class Node:
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
+        if s.fill_next_generation != 0:
+            due = s.filling_until_us if s.filling_until_us < due else due
         if s.challenges != 0:
             at = s.now.mono_us + 100000
             due = at if at < due else due
@@ -541,6 +552,7 @@ cdef class Node:
         cdef PeerView *view
         cdef EventsQuestion *e
         cdef srp_datagram d
+        cdef Greeting *greeting
         if kind == COMMAND_PEERS and size >= sizeof(PeersQuestion):
             q = <PeersQuestion *>data
             q.count = 0
@@ -581,6 +593,10 @@ cdef class Node:
         set_time(s, now)
         if kind == COMMAND_REFLECT:
             start_reflection(s)
+            return 0
+        if kind == COMMAND_GREET and size == sizeof(Greeting):
+            greeting = <Greeting *>data
+            send_proof_ping(s, greeting.addr, greeting.port, 0)
             return 0
         if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
             return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
@@ -757,6 +773,7 @@ STREAM = COMMAND_STREAM
 QUERY = COMMAND_QUERY
 REFLECT = COMMAND_REFLECT
 APP = COMMAND_APP
+GREET = COMMAND_GREET
 PEERS = COMMAND_PEERS
 LIMITS = COMMAND_LIMITS
 ADDRESS = COMMAND_ADDRESS
@@ -781,6 +798,7 @@ LIMIT_DEFAULTS = {
     "sync_packets_per_second": 1000,
     "privileged_ports": False,
     "bandwidth_out_bytes_per_second": 0,
+    "peer_out_bytes_per_second": 0,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -805,6 +823,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.sync_packets_per_second = all_limits["sync_packets_per_second"]
     l.privileged_ports = 1 if all_limits["privileged_ports"] else 0
     l.bandwidth_out_bytes_per_second = all_limits["bandwidth_out_bytes_per_second"]
+    l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
     return 0
 
 
@@ -915,7 +934,9 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
     rules.clusters_allow = clusters_allow
     for address, length, allow in prefixes:
         i = rules.count
-        rules.mask[i] = <uint32_t>(0xffffffff << (32 - <int>length)) if length else 0
+        if not 0 <= length <= 32:
+            raise ValueError(f"a prefix of {length} bits")
+        rules.mask[i] = (0xffffffff << (32 - length)) & 0xffffffff
         rules.addr[i] = address_number(address) & rules.mask[i]
         rules.allow[i] = 1 if allow else 0
         rules.count += 1
@@ -962,6 +983,14 @@ def pack_address(text):
     """The data of an ADDRESS command."""
     cdef uint32_t addr = address_number(text)
     return (<char *>&addr)[:sizeof(addr)]
+
+
+def pack_greeting(text, uint16_t port):
+    """The data of a GREET command: a ping goes to this endpoint; whoever is there proves itself by the answer."""
+    cdef Greeting greeting
+    greeting.addr = address_number(text)
+    greeting.port = port
+    return (<char *>&greeting)[:sizeof(greeting)]
 
 
 def pack_rules(prefixes=(), bint default_allow=True, clusters=(), bint clusters_allow=False):

@@ -158,7 +158,7 @@ cdef extern from "table.h" nogil:
         pass
     ctypedef struct srp_recent_cell:
         uint64_t key
-        uint32_t expires_ms
+        uint32_t expires
         uint32_t value
     ctypedef struct srp_recent:
         pass
@@ -172,8 +172,8 @@ cdef extern from "table.h" nogil:
     uint32_t srp_recent_cells(uint32_t entries)
     void srp_index_prefetch(const srp_index *ix, uint64_t hash)
     void srp_recent_init(srp_recent *t, srp_recent_cell *cells, uint32_t count)
-    srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, uint32_t now_ms)
-    c_bool srp_recent_add(srp_recent *t, uint64_t key, uint32_t now_ms, uint32_t ttl_ms, uint32_t value)
+    srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, int64_t now_ms)
+    c_bool srp_recent_add(srp_recent *t, uint64_t key, int64_t now_ms, uint32_t ttl_ms, uint32_t value)
     void srp_meter_init(srp_meter *t, srp_meter_cell *cells, uint32_t count)
     uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t window, uint32_t cost)
     uint32_t srp_tally_get(const srp_tally *t, uint32_t key)
@@ -194,6 +194,7 @@ cdef extern from "peers.h" nogil:
         uint16_t socket
         uint16_t probed
         uint32_t generation
+        int64_t added_us
         int64_t last_update_us
         int64_t last_proof_us
         int64_t last_ping_us
@@ -211,6 +212,8 @@ cdef extern from "peers.h" nogil:
         uint32_t sync_second
         uint32_t sync_work
         uint32_t sync_sent
+        uint32_t out_second
+        uint32_t out_bytes
         uint32_t sync_jobs
         uint8_t id[32]
     ctypedef struct srp_member:
@@ -344,6 +347,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_sync_jobs
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
+        SRP_DROP_peer_bandwidth
         SRP_DROP_intro_stale
         SRP_DROP_intro_known
         SRP_DROP_attempts_full

@@ -36,7 +36,6 @@ from srpnode.net.mailbox cimport (
     SRP_COMMAND_HEARTBEAT,
     SRP_COMMAND_OPEN_POOL,
     SRP_COMMAND_REPLACE,
-    SRP_COMMAND_STOP,
     srp_command,
     srp_command_done,
     srp_command_finish,
@@ -44,6 +43,8 @@ from srpnode.net.mailbox cimport (
     srp_mailbox,
     srp_mailbox_awake,
     srp_mailbox_post,
+    srp_mailbox_stop,
+    srp_mailbox_stopped,
     srp_mailbox_take,
 )
 from srpnode.net.udp cimport (
@@ -228,6 +229,7 @@ cdef class Loop:
         self._sockets = {}
         self._thread = None
         self._lock = threading.Lock()
+        self._beat_lock = threading.Lock()
         self._outstanding = []
         self.batch_size = batch
         self.pool_size = pool_size
@@ -253,6 +255,7 @@ cdef class Loop:
         self.receiver.calls = table
         self.receiver.count = self.udp
         self.receiver.drops = self.drops
+        self.receiver.bound = self.bound
         self.receiver.stride = SRP_UDP_STRIDE_GRO if self.gro else SRP_UDP_STRIDE
         self.receiver.batch = batch
         self.data = <uint8_t *>calloc(batch, self.receiver.stride)
@@ -266,6 +269,7 @@ cdef class Loop:
         self.sender.calls = table
         self.sender.count = self.udp
         self.sender.fds = self.fds
+        self.sender.bound = self.bound
         self.sender.sockets = SOCKETS
         self.sender.trains = gso and srp_udp_can_segment(self.fds[SRP_SOCKET_MAIN])
         srp_udp_sender_init(self.sender)
@@ -307,8 +311,8 @@ cdef class Loop:
         if error < 0:
             return error
         if index == SRP_SOCKET_MAIN:
-            self.main_addr = addr
             self.main_port = port
+        self.bound[index] = addr
         self.drops[index] = srp_udp_drops(fd)
         self.fds[index] = fd
         return 0
@@ -339,13 +343,9 @@ cdef class Loop:
 
     def stop(self, double timeout_s=1.0):
         """Sends what is queued, ends the thread, leaves received datagrams in the sockets; False when it did not end in time."""
-        deadline = time.monotonic() + timeout_s
-        if self.alive():
-            try:
-                self._post(SRP_COMMAND_STOP, b"", 0, timeout_s)
-            except (TimeoutError, RuntimeError):
-                pass
-        return self.join(max(deadline - time.monotonic(), 0.0))
+        if self.running:
+            srp_mailbox_stop(self.mailbox)
+        return self.join(timeout_s)
 
     def join(self, timeout_s=None):
         """Waits until the thread has ended; False when it has not within timeout_s seconds."""
@@ -403,7 +403,8 @@ cdef class Loop:
         send buffer is full, but the loop runs).
         """
         question = os.urandom(16) + struct.pack("=q", int(timeout_s * 1e6))
-        result = self._post(SRP_COMMAND_HEARTBEAT, question, 0, timeout_s + 0.1)[0]
+        with self._beat_lock:
+            result = self._post(SRP_COMMAND_HEARTBEAT, question, 0, timeout_s + 0.1)[0]
         if result < 0:
             raise OSError(-result, os.strerror(-result))
         return result
@@ -422,10 +423,7 @@ cdef class Loop:
         command.kind = kind
         command.data = posted.memory
         command.size = size
-        deadline = time.monotonic() + timeout_s
-        if not self._lock.acquire(timeout=max(timeout_s, 0.0)):
-            raise TimeoutError("another command is under way")
-        try:
+        with self._lock:
             if not self.running:
                 raise RuntimeError("the loop does not run")
             self._outstanding = [other for other in self._outstanding if not is_done(other)]
@@ -433,23 +431,21 @@ cdef class Loop:
             if error < 0:
                 raise BlockingIOError(-error, "too many commands wait for the loop")
             self._outstanding.append(posted)
-            while not done:
-                left_us = <int64_t>((deadline - time.monotonic()) * 1000000)
-                if left_us <= 0:
-                    raise TimeoutError(f"no answer to command {kind} in {timeout_s} s")
-                with nogil:
-                    done = srp_command_wait(command, min(left_us, <int64_t>100000))
-                PyErr_CheckSignals()
-                if not done and not self.running:
-                    done = srp_command_done(command)
-                    if not done:
-                        raise RuntimeError("the loop ended")
-            self._outstanding.remove(posted)
-            if command.result == -ESHUTDOWN:
-                raise RuntimeError("the loop ended")
-            return command.result, posted.memory[:size]
-        finally:
-            self._lock.release()
+        deadline = time.monotonic() + timeout_s
+        while not done:
+            left_us = <int64_t>((deadline - time.monotonic()) * 1000000)
+            if left_us <= 0:
+                raise TimeoutError(f"no answer to command {kind} in {timeout_s} s")
+            with nogil:
+                done = srp_command_wait(command, min(left_us, <int64_t>100000))
+            PyErr_CheckSignals()
+            if not done and not self.running:
+                done = srp_command_done(command)
+                if not done:
+                    raise RuntimeError("the loop ended")
+        if command.result == -ESHUTDOWN:
+            raise RuntimeError("the loop ended")
+        return command.result, posted.memory[:size]
 
     def counters(self):
         """What happened so far, by name; cext/udp.h and loop.pxd say what each means.
@@ -485,7 +481,7 @@ cdef class Loop:
         cdef int i, ready
         self._read_clock()
         self._serve_mailbox()
-        while not self.stopping:
+        while not self.error and not srp_mailbox_stopped(self.mailbox):
             self.own[OWN_ROUNDS] += 1
             if self.blocked:
                 self._wait_writable()
@@ -540,7 +536,6 @@ cdef class Loop:
         if ready < 0:
             if c_errno != EINTR:
                 self.error = c_errno
-                self.stopping = True
             return 0
         return ready
 
@@ -680,7 +675,7 @@ cdef class Loop:
     cdef void _start_heartbeat(self, srp_command *command) noexcept nogil:
         cdef int64_t timeout_us
         memcpy(&timeout_us, <uint8_t *>command.data + 16, 8)
-        self._end_heartbeat(-ECANCELED)
+        self._end_heartbeat(-ECANCELED)  # of a poster that was interrupted
         # The magic, so that a filter in the kernel that drops everything else lets it pass.
         self.heartbeat[0] = 0x03
         self.heartbeat[1] = 0x05
@@ -705,7 +700,7 @@ cdef class Loop:
         memcpy(self.heartbeat + 24, &self.now.mono_us, 8)
         item.data = self.heartbeat
         item.len = HEARTBEAT_BYTES
-        item.addr = self.main_addr if self.main_addr else 0x7f000001
+        item.addr = self.bound[SRP_SOCKET_MAIN] if self.bound[SRP_SOCKET_MAIN] else 0x7f000001
         item.port = self.main_port
         item.local = 0
         item.socket = SRP_SOCKET_MAIN
@@ -734,9 +729,6 @@ cdef class Loop:
         if command.kind >= SRP_COMMAND_CORE:
             command.result = self.node.command(command.kind, command.data, command.size, self.now)
             self.notified = False  # the application may have taken what waited, and more may come before we look again
-        elif command.kind == SRP_COMMAND_STOP:
-            self.stopping = True
-            command.result = 0
         elif command.kind == SRP_COMMAND_OPEN_POOL:
             command.result = self._open_pool()
         elif command.kind == SRP_COMMAND_CLOSE_POOL:
@@ -763,7 +755,7 @@ cdef class Loop:
         cdef int32_t opened = 0
         for i in range(SRP_SOCKET_POOL, SRP_SOCKET_POOL + self.pool_size):
             if self.fds[i] < 0:
-                fd = srp_udp_open(self.main_addr, 0)
+                fd = srp_udp_open(self.bound[SRP_SOCKET_MAIN], 0)
                 error = fd
                 if fd >= 0:
                     error = srp_udp_prepare(fd, POOL_RECEIVE_BYTES, POOL_SEND_BYTES)
@@ -778,6 +770,7 @@ cdef class Loop:
                         self.own[OWN_POOL_ERRORS] += 1
                     break
                 self.fds[i] = fd
+                self.bound[i] = self.bound[SRP_SOCKET_MAIN]
                 self.drops[i] = 0
                 self.own[OWN_POOL_OPENED] += 1
                 self.own[OWN_POOL_OPEN] += 1

@@ -20,6 +20,7 @@ cdef extern from "udp.h" nogil:
         const srp_udp_calls *calls
         uint64_t *count
         uint32_t *drops
+        const uint32_t *bound
         uint8_t *data
         uint32_t stride
         uint32_t batch
@@ -27,6 +28,7 @@ cdef extern from "udp.h" nogil:
         const srp_udp_calls *calls
         uint64_t *count
         const int *fds
+        const uint32_t *bound
         uint32_t sockets
         bint trains
         int fd

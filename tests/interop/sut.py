@@ -142,7 +142,11 @@ class SrpNode:
         self._write_config()
         with self._log.open("ab") as log:
             process = self._process = subprocess.Popen(
-                [executable(), "run", "-c", str(self._config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                # Should the test run be killed, the node goes with it.
+                ["setpriv", "--pdeathsig", "TERM", executable(), "run", "-c", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         # The identities are made at the first start: until then there may be nothing to tell of them.
         probes = [

@@ -19,10 +19,11 @@ EVENT = "news"
 
 
 def joined(clients: Clients, node: Introducer, **options: object) -> Client:
+    """A client that listens to EVENT; it does so before it is ready, or what comes first would be opened by nobody."""
     client = clients(node, **options)
-    client.ready()
     client.join(SUBCLUSTER)
     client.listen(SUBCLUSTER, EVENT)
+    client.ready()
     return client
 
 

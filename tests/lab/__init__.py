@@ -14,5 +14,6 @@ clients       peers under test: one more kind of client is one more entry there
 introducers   the indexed peers that the clients know
 pairing       two clients behind two NATs with the same introducers, and sessions of both
 attempt       one try: both become ready, meet and talk; what it showed
+recovery      how long two peers need after a change of address
 matrix        many tries of many pairs, and their figures
 """

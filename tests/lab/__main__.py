@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import introducers, matrix
+from . import introducers, matrix, recovery
 from .attempt import Try
 from .clients import KINDS
 from .delay import Delay
@@ -25,6 +25,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", default="reference,reference", help=f"two of: {', '.join(KINDS)}")
     parser.add_argument("--pairs", help="KIND-KIND,… with kinds as in the table; without it all")
     parser.add_argument("--same-site", action="store_true", help="pairs behind one router, with and without hairpin")
+    parser.add_argument(
+        "--address-change",
+        type=float,
+        metavar="KEEP_ALIVE_S",
+        help="instead: how long each pair needs to talk again after the address of its first site has changed",
+    )
     parser.add_argument("--tries", type=int, default=18, help="per pair; best a multiple of 6")
     parser.add_argument("--worlds", type=int, default=4, help="how many to run at once")
     parser.add_argument("--seed", type=int, default=1, help="of the starts")
@@ -87,6 +93,21 @@ def main() -> int:
     if reason is not None:
         print(f"no laboratory here: {reason}", file=sys.stderr)
         return 2
+    if arguments.address_change:
+        return _address_change(setups, arguments)
+    return _matrix(setups, arguments)
+
+
+def _address_change(setups: list[PairSetup], arguments: argparse.Namespace) -> int:
+    keep_alive_ms = round(arguments.address_change * 1000)
+    print(f"{arguments.clients} through {arguments.introducers}: a new address, keep-alive {keep_alive_ms} ms\n")
+    results = asyncio.run(recovery.run(setups, keep_alive_ms, arguments.worlds))
+    for setup, result in zip(setups, results, strict=True):
+        print(f"{setup.name:<40} did not meet" if result is None else result.line())
+    return 0
+
+
+def _matrix(setups: list[PairSetup], arguments: argparse.Namespace) -> int:
     if arguments.traces:
         arguments.traces.mkdir(parents=True, exist_ok=True)
     done = 0

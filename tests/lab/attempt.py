@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import trace
 from .capture import Datagram
@@ -22,7 +22,7 @@ class Try:
     path: tuple[str | None, ...] = (None, None)  # how a text reached a, reached b: direct, proxy or not at all
     packets: tuple[int, ...] = (0, 0, 0)  # sent by a, by b, by the introducers, until both had joined or gave up
     errors: tuple[str, ...] = ()
-    evidence: str = ""
+    evidence: str = field(default="", repr=False)
 
     @property
     def both_joined_ms(self) -> float | None:

@@ -11,6 +11,7 @@ import itertools
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,13 @@ from types import TracebackType
 
 CLONE_NEWNET = 0x40000000
 KEEPER_END_S = 5
+# From <linux/netlink.h> and <linux/netfilter/nfnetlink_conntrack.h>.
+NETLINK_NETFILTER = 12
+NFNL_SUBSYS_CTNETLINK = 1
+IPCTNL_MSG_CT_DELETE = 2
+NLM_F_REQUEST = 1
+NLM_F_ACK = 4
+NETLINK_BYTES = 20
 
 _runs = itertools.count()
 
@@ -85,6 +93,17 @@ class Namespace:
         if failed:
             raise failed[0]
         return made[0]
+
+    def forget_connections(self) -> None:
+        """Flush the connection tracking of the namespace, and with it every mapping of its NAT."""
+        kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE
+        request = struct.pack("=IHHII4x", NETLINK_BYTES, kind, NLM_F_REQUEST | NLM_F_ACK, 1, 0)
+        with self.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as handle:
+            handle.send(request)
+            answer = handle.recv(4096)
+        (error,) = struct.unpack_from("=i", answer, 16)
+        if error:
+            raise OSError(-error, f"{self.name}: flushing the connection tracking")
 
     def close(self) -> None:
         """End the keeper; the namespace goes with the last program inside."""

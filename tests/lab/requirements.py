@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 TOOLS = {
     "ip": "iproute2",
     "nft": "nftables",
-    "conntrack": "conntrack",
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
@@ -40,7 +39,6 @@ table bridge probe {
   chain forward { type filter hook forward priority 0; ether type ip numgen random mod 1000 < 1 counter drop; }
 }
 END
-conntrack -F
 """
 
 

@@ -20,7 +20,7 @@ from .requirements import in_ci
 
 pytestmark = pytest.mark.usefixtures("reference_peers")
 
-WORLDS = 4
+WORLDS = 6
 LATER = [Start(0, Mode.LATER, 1.5), Start(1, Mode.LATER, 1.5)]
 HARD = {NatKind.SYMMETRIC}
 PUNCHED = {frozenset(pair) for pair in itertools.product(HARD, (NatKind.PORT_RESTRICTED, NatKind.DOUBLE))}
@@ -96,7 +96,7 @@ def test_peers_meet_although_a_tenth_of_all_datagrams_is_lost() -> None:
 
 
 async def _texts_after_silence(keep_alive_ms: int | None, silence_s: float) -> tuple[str | None, str | None]:
-    options = NatOptions(unreplied_timeout_s=3, replied_timeout_s=3)
+    options = NatOptions(unreplied_timeout_s=2, replied_timeout_s=2)
     kinds = (NatKind.PORT_RESTRICTED, NatKind.PORT_RESTRICTED)
     async with Pair(PairSetup(kinds, options=options)) as pair, pair.session(LATER[0], keep_alive_ms) as session:
         assert await session.ready()
@@ -107,9 +107,9 @@ async def _texts_after_silence(keep_alive_ms: int | None, silence_s: float) -> t
 
 
 def test_keep_alives_hold_short_mappings_open() -> None:
-    assert asyncio.run(_texts_after_silence(1000, 8.0)) == ("direct", "direct")
+    assert asyncio.run(_texts_after_silence(500, 5.0)) == ("direct", "direct")
 
 
 def test_without_keep_alives_short_mappings_close() -> None:
     """The first text is lost at the other router; it opens the way for the answer."""
-    assert asyncio.run(_texts_after_silence(None, 8.0)) == (None, "direct")
+    assert asyncio.run(_texts_after_silence(None, 5.0)) == (None, "direct")

@@ -94,7 +94,7 @@ class Site:
         if self.routers:
             self._load_rules()
         for router in self.routers:
-            router.run("conntrack", "-F")
+            router.forget_connections()
 
     def change_address(self) -> str:
         """Give the site another public address, as a provider does in mid-session; mappings are lost. Returns it."""

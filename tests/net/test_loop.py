@@ -6,15 +6,19 @@ import contextlib
 import ctypes
 import errno
 import gc
+import json
 import os
 import resource
 import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,6 +31,7 @@ from srpnode.net.loop import Loop
 from tests.net.echo import Client, Running, calls_of, ping, proven, running, until
 
 UDP_SEGMENT = 103
+ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
@@ -118,6 +123,7 @@ def test_two_loops_do_not_disturb_each_other() -> None:
     with running() as one, running() as two, Client(one.to) as first, Client(two.to) as second:
         with flood(one.to):
             second.ask(range(1000))
+        one.loop.beat(30)  # what is left of the flood has been handled
         second.send(range(1000, 1064))
         first.send(range(1000, 1064))
         first.listen()
@@ -169,9 +175,7 @@ def test_a_dead_link_does_not_stop_it(inject: ctypes.CDLL) -> None:
         inject.inject_send(errno.EAGAIN, 0, -1)
         client.send(range(1000, 1200))
         until(lambda: at.count("in_datagrams") == 200, "it stopped receiving")
-        until(
-            lambda: at.count("out_drop_jammed") == at.node.counters()["out_datagrams"] > 200, "output was not given up"
-        )
+        until(lambda: at.count("out_drop_jammed") == at.node.counters()["out_datagrams"] > 200, "output was not given up")
         with pytest.raises(BlockingIOError):
             at.loop.beat(0.1)
         inject.inject_reset()
@@ -219,6 +223,15 @@ def test_errors_of_receiving_do_not_stop_it(inject: ctypes.CDLL) -> None:
             inject.inject_receive(error, 20)
             client.ask(range(10))
         assert at.count("in_errors") == 60
+
+
+def test_without_epoll_pwait2_it_waits_in_milliseconds() -> None:
+    command = [sys.executable, "-m", "tests.net.without_pwait2"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["epoll_pwait2"] is False
+    assert told["idle_rounds"] < 50
 
 
 # --- the heartbeat ------------------------------------------------------------------------------------------------
@@ -470,6 +483,28 @@ def test_it_stops_in_a_flood() -> None:
         with running() as at, flood(at.to):
             until(lambda at=at: at.count("in_datagrams") > 50, "no flood")
             assert at.loop.stop(30)
+
+
+def test_it_stops_though_others_wait_for_it(inject: ctypes.CDLL) -> None:
+    with running(calls=calls_of(inject)) as at:
+        inject.inject_receive(errno.ENOMEM, 1 << 30)
+        failures: list[Exception] = []
+
+        def beat() -> None:
+            try:
+                at.loop.beat(600)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=beat) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        until(lambda: at.count("commands") > 0, "no heartbeat was asked for")
+        assert at.loop.command(core.GAUGES, size=core.GAUGES_BYTES)[0] == 0
+        assert at.loop.stop(30)
+        for thread in threads:
+            thread.join(30)
+        assert [type(error) for error in failures] == [RuntimeError, RuntimeError]
 
 
 def test_it_stops_while_output_is_blocked(inject: ctypes.CDLL) -> None:

@@ -38,13 +38,15 @@ def test_a_socket_has_what_the_loop_needs() -> None:
     with open_udp("127.0.0.1", 0, receive_bytes=300_000, send_bytes=200_000) as sock:
         assert not sock.getblocking()
         assert not os.get_inheritable(sock.fileno())
-        assert sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO) == 1
+        assert sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO) == 0  # there is but one address that it can be
         assert sock.getsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL) == 1
         assert sock.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_OMIT
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
         # the kernel counts its own overhead, and doubles
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 300_000
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 200_000
+    with open_udp("0.0.0.0", 0) as sock:
+        assert sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO) == 1
 
 
 def test_buffers_without_privilege_are_as_large_as_allowed() -> None:
