@@ -11,7 +11,7 @@ from srpnode.core.app cimport met_by_frame, tell_leave
 from srpnode.core.choose cimport proven
 from srpnode.core.nat cimport compare_mapping, on_reflection_pong
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.punch cimport forget_socket, reached
+from srpnode.core.punch cimport forget_socket, reached, was_opened
 from srpnode.core.state cimport (
     EVENT_CONNECTED,
     EVENT_GONE,
@@ -512,6 +512,14 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if memcmp(message.requester_peer_id, s.peer_id, 32) == 0:
         drop(s, SRP_DROP_self_named)
         return
+    if not known and connection and s.attempts_active != 0 and was_opened(s, d.addr, d.port, message.requester_peer_id):
+        slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
+        if slot == <uint32_t>SRP_NONE:
+            slot = admit(s, d.addr, d.port, d.local)
+        if slot != <uint32_t>SRP_NONE:
+            known = True
+            s.budget = -1
+            s.peers.peer[slot].last_proof_us = s.peers.peer[slot].last_update_us = s.now.mono_us
     if known:
         if has_nat:
             welcome(s, slot, d, frame, message)
