@@ -10,7 +10,6 @@ then the handler of its type (reach, meet, gossip, sync). Nothing here allocates
 all memory is taken at construction; randomness comes from the seed. Every refusal has a counter (cext/counters.h).
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -23,7 +22,17 @@ from srpnode.core.app cimport (
     APP_READY,
     APP_STREAM,
 )
-from srpnode.core.app cimport join_own, joins_possible, leave_own, publish_own, query_own, resend_unpublished, send_joins, stream_own
+from srpnode.core.app cimport (
+    join_own,
+    joins_possible,
+    leave_own,
+    own_cluster,
+    publish_own,
+    query_own,
+    resend_unpublished,
+    send_joins,
+    stream_own,
+)
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join
@@ -53,7 +62,7 @@ from srpnode.core.state cimport (
     SyncJob,
     drop,
 )
-from srpnode.core.sync cimport on_sync, refresh_summary, work_on_jobs
+from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_in_bytes,
@@ -117,6 +126,10 @@ from srpnode.core.types cimport (
     srp_store_init,
     srp_pow2,
 )
+
+cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have them
+    void *PyMem_RawCalloc(size_t n, size_t size)
+    void PyMem_RawFree(void *memory)
 
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
@@ -250,7 +263,11 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         return
     slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
-    if not within_rates(s, d, frame.type, slot):
+    if s.attempts != 0:
+        d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
+    # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
+    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, &frame) != NULL) \
+            and not within_rates(s, d, frame.type, slot):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
         drop(s, SRP_DROP_unproven)
@@ -328,7 +345,7 @@ cdef class Node:
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", **limits):
+                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -391,6 +408,8 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
+        for number, value in enumerate(tune):
+            s.tune[<int>number] = value
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -472,6 +491,8 @@ cdef class Node:
             send_joins(s)
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             resend_unpublished(s)
+        if s.fill_next_generation != 0:
+            after_filling(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -499,6 +520,8 @@ cdef class Node:
         if s.unpublished_count != 0 and s.peers.indexed_count + s.peers.live_count != 0:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
+        if s.fill_next_generation != 0:
+            due = s.filling_until_us if s.filling_until_us < due else due
         if s.challenges != 0:
             at = s.now.mono_us + 100000
             due = at if at < due else due
@@ -527,6 +550,7 @@ cdef class Node:
         cdef PeerView *view
         cdef EventsQuestion *e
         cdef srp_datagram d
+        cdef Greeting *greeting
         if kind == COMMAND_PEERS and size >= sizeof(PeersQuestion):
             q = <PeersQuestion *>data
             q.count = 0
@@ -567,6 +591,10 @@ cdef class Node:
         set_time(s, now)
         if kind == COMMAND_REFLECT:
             start_reflection(s)
+            return 0
+        if kind == COMMAND_GREET and size == sizeof(Greeting):
+            greeting = <Greeting *>data
+            send_proof_ping(s, greeting.addr, greeting.port, 0)
             return 0
         if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
             return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
@@ -684,7 +712,10 @@ cdef class Node:
         self._do(COMMAND_LEAVE, cluster + subcluster)
 
     def publish(self, bytes datagram):
-        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some). OSError."""
+        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some).
+
+        BlockingIOError when too many wait for the network already, else OSError.
+        """
         return self._do(COMMAND_PUBLISH, datagram)
 
     def stream(self, bytes datagram):
@@ -741,6 +772,7 @@ STREAM = COMMAND_STREAM
 QUERY = COMMAND_QUERY
 REFLECT = COMMAND_REFLECT
 APP = COMMAND_APP
+GREET = COMMAND_GREET
 PEERS = COMMAND_PEERS
 LIMITS = COMMAND_LIMITS
 ADDRESS = COMMAND_ADDRESS
@@ -765,6 +797,7 @@ LIMIT_DEFAULTS = {
     "sync_packets_per_second": 1000,
     "privileged_ports": False,
     "bandwidth_out_bytes_per_second": 0,
+    "peer_out_bytes_per_second": 0,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -789,6 +822,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.sync_packets_per_second = all_limits["sync_packets_per_second"]
     l.privileged_ports = 1 if all_limits["privileged_ports"] else 0
     l.bandwidth_out_bytes_per_second = all_limits["bandwidth_out_bytes_per_second"]
+    l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
     return 0
 
 
@@ -851,11 +885,22 @@ cdef uint32_t take_records(State *s, uint8_t *out, uint32_t room) noexcept nogil
     return done
 
 
+def unpack_reflectors(bytes body):
+    """Who told us our address: [((address, port), where it sees us, whether its probe socket reached ours), …]."""
+    result = []
+    for at in range(0, len(body) - 12, 13):
+        peer = (address_text(int.from_bytes(body[at:at + 4], "little")), int.from_bytes(body[at + 4:at + 6], "little"))
+        seen = (address_text(int.from_bytes(body[at + 6:at + 10], "little")), int.from_bytes(body[at + 10:at + 12], "little"))
+        result.append((peer, seen, bool(body[at + 12])))
+    return result
+
+
 def unpack_app(data):
     """The records of an APP command's answer, oldest first:
 
-    ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
-    ("leave", peer_id), ("packet", datagram), ("stream", datagram), ("answer", datagram). Ids are bytes.
+    ("ready", nat_type, address, port, reflectors), see unpack_reflectors();
+    ("join", peer_id, cluster, subcluster, nat_type, direct, address, port); ("leave", peer_id);
+    ("packet", datagram, (address, port)) with where it came from, likewise "stream" and "answer". Ids are bytes.
     """
     cdef bytes copy = bytes(data)
     cdef Py_ssize_t at = 0
@@ -867,14 +912,15 @@ def unpack_app(data):
         at += 2 + size
         if kind == APP_READY:
             result.append(("ready", body[0], address_text(int.from_bytes(body[3:7], "little")),
-                           int.from_bytes(body[1:3], "little")))
+                           int.from_bytes(body[1:3], "little"), unpack_reflectors(body[7:])))
         elif kind == APP_JOIN:
             result.append(("join", body[:32], body[32:64], body[64:96], body[96], bool(body[97]),
                            address_text(int.from_bytes(body[100:104], "little")), int.from_bytes(body[98:100], "little")))
         elif kind == APP_LEAVE:
             result.append(("leave", body))
         else:
-            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body))
+            source = (address_text(int.from_bytes(body[-4:], "little")), int.from_bytes(body[-6:-4], "little"))
+            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:-6], source))
     return result
 
 
@@ -889,7 +935,7 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
         i = rules.count
         if not 0 <= length <= 32:
             raise ValueError(f"a prefix of {length} bits")
-        rules.mask[i] = <uint32_t>(<uint64_t>0xffffffff << (32 - <int>length))
+        rules.mask[i] = (0xffffffff << (32 - length)) & 0xffffffff
         rules.addr[i] = address_number(address) & rules.mask[i]
         rules.allow[i] = 1 if allow else 0
         rules.count += 1
@@ -936,6 +982,14 @@ def pack_address(text):
     """The data of an ADDRESS command."""
     cdef uint32_t addr = address_number(text)
     return (<char *>&addr)[:sizeof(addr)]
+
+
+def pack_greeting(text, uint16_t port):
+    """The data of a GREET command: a ping goes to this endpoint; whoever is there proves itself by the answer."""
+    cdef Greeting greeting
+    greeting.addr = address_number(text)
+    greeting.port = port
+    return (<char *>&greeting)[:sizeof(greeting)]
 
 
 def pack_rules(prefixes=(), bint default_allow=True, clusters=(), bint clusters_allow=False):

@@ -25,6 +25,7 @@ from srpnode.core.state cimport (
     Event,
     Parked,
     State,
+    draw,
     draw_below,
     drop,
 )
@@ -69,6 +70,7 @@ from srpnode.core.types cimport (
     SRP_MESSAGE,
     SRP_MESSAGE_MAX,
     SRP_NONE,
+    SRP_PACKET_ID,
     SRP_PEER_CHALLENGED,
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
@@ -185,8 +187,19 @@ cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) no
 
 cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
                          uint32_t local, uint16_t socket) noexcept nogil:
-    """Writes the message to its place in the slab, the frame around it, and queues the datagram."""
-    cdef uint32_t size, offset = srp_message_offset(packet)
+    """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
+
+    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash would cost more than all
+    the rest of a pong.
+    """
+    cdef uint64_t id[4]
+    cdef uint32_t size, offset, i
+    memcpy(id, s.peer_id, 32)  # two identities never draw the same
+    for i in range(4):
+        id[i] ^= draw(s)
+    packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
+    packet.field[SRP_PACKET_ID].len = 32
+    offset = srp_message_offset(packet)
     packet.field[SRP_MESSAGE].at = at + offset
     packet.field[SRP_MESSAGE].len = srp_message_write(packet.type, message, <char *>at + offset, SRP_MESSAGE_MAX)
     size = srp_packet_encode(packet, at, SRP_DATAGRAM_MAX)
@@ -405,6 +418,9 @@ cdef uint32_t make_room(State *s) noexcept nogil:
             victim = slot
     if victim != <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_peers_evicted] += 1
+        if s.owns != 0 and s.peers.peer[victim].flags & SRP_PEER_NAMED:
+            tell_leave(s, s.peers.peer[victim].id)
+        forget_socket(s, victim)
         srp_peers_remove(&s.peers, victim)
     return victim
 
@@ -533,7 +549,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_IS_PROBE
             pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
     at = out_reserve(s)
-    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
+    # From where it was asked: the peer whose packets come to a socket of the pool knows only that one.
+    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, d.socket):
         return
     if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
         probe_port = message.probe_external_port
@@ -549,7 +566,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
     if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
-        send_proof_ping(s, d.addr, d.port, d.local)
+        send_plain_ping(s, d.addr, d.port, d.local, d.socket)
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
 
@@ -634,7 +651,7 @@ cdef void heartbeats(State *s) noexcept nogil:
             else:
                 s.counter[SRP_COUNT_departures] += 1
                 log_event(s, EVENT_GONE, 0, p.addr, p.port, p.id)
-                if s.owns != 0:
+                if s.owns != 0 and p.flags & SRP_PEER_NAMED:  # else its name has moved to another endpoint
                     tell_leave(s, p.id)
                 forget_socket(s, slot)
                 srp_peers_remove(&s.peers, slot)
@@ -645,5 +662,7 @@ cdef void heartbeats(State *s) noexcept nogil:
         srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us(s))
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
             send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
+            if s.reflection.ready:  # the answer to a connection says nothing of our own address, this one does
+                send_plain_ping(s, p.addr, p.port, p.local, p.socket)
         else:
             send_plain_ping(s, p.addr, p.port, p.local, p.socket)

@@ -194,6 +194,7 @@ cdef extern from "peers.h" nogil:
         uint16_t socket
         uint16_t probed
         uint32_t generation
+        int64_t added_us
         int64_t last_update_us
         int64_t last_proof_us
         int64_t last_ping_us
@@ -211,6 +212,8 @@ cdef extern from "peers.h" nogil:
         uint32_t sync_second
         uint32_t sync_work
         uint32_t sync_sent
+        uint32_t out_second
+        uint32_t out_bytes
         uint32_t sync_jobs
         uint8_t id[32]
     ctypedef struct srp_member:
@@ -344,6 +347,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_sync_jobs
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
+        SRP_DROP_peer_bandwidth
         SRP_DROP_intro_stale
         SRP_DROP_intro_known
         SRP_DROP_attempts_full
