@@ -62,7 +62,7 @@ $(STAMPS)/venv: requirements/build.txt requirements/run.txt $(STAMPS)/build-pack
 	@touch $@
 
 $(STAMPS)/extensions: $(SOURCES) $(STAMPS)/venv
-	SRPNODE_STRICT=1 $(VENV)/bin/python setup.py --quiet build_ext --inplace
+	SRPNODE_STRICT=1 PYTHONWARNINGS=ignore $(VENV)/bin/python setup.py --quiet build_ext --inplace
 	@touch $@
 
 build: $(STAMPS)/extensions
@@ -96,7 +96,7 @@ $(STAMPS)/cython0: $(SOURCES) requirements/cython0.txt $(STAMPS)/build-packages
 	@build/cython0/venv/bin/pip --disable-pip-version-check --quiet install -r requirements/cython0.txt
 	@cp -r setup.py pyproject.toml cext srpnode build/cython0/src/
 	@find build/cython0/src -name '*.so' -delete
-	cd build/cython0/src && SRPNODE_STRICT=1 ../venv/bin/python setup.py --quiet build_ext --inplace
+	cd build/cython0/src && SRPNODE_STRICT=1 PYTHONWARNINGS=ignore ../venv/bin/python setup.py --quiet build_ext --inplace
 	@cd build/cython0/src && ../venv/bin/python -c 'import importlib, pathlib; [print("Cython 0.29.32:", importlib.import_module(".".join(p.with_suffix("").parts))) for p in sorted(pathlib.Path("srpnode").glob("*/*.pyx"))]'
 	@touch $@
 

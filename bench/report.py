@@ -94,11 +94,14 @@ class Result:
             ratio = self.compare(bar)
             if ratio is None:
                 continue
-            by_cpu = bar.figure == "speed" and bar.against != "reference" and self.disturbed(bar.who)
+            remark = ""
+            if bar.figure != "cpu" and self.disturbed(bar.who):
+                by_cpu = bar.figure == "speed" and bar.against != "reference"
+                remark = " (disturbed: by CPU time)" if by_cpu else " (disturbed)"
             met = ratio.median >= bar.at_least if bar.at_least is not None else ratio.median <= (bar.at_most or 0)
             found.append(
                 {
-                    "bar": f"{bar.who}: {bar.text()}" + (" (disturbed: by CPU time)" if by_cpu else ""),
+                    "bar": f"{bar.who}: {bar.text()}{remark}",
                     "ratio": ratio.median,
                     "low": ratio.low,
                     "high": ratio.high,
@@ -166,7 +169,7 @@ class Result:
             elif busy and busy.median < BUSY and label != "reference":
                 found.append(f"{who}: computed {busy.median:.2f} of the time, the load was the limit: compare CPU time")
             if stalled:
-                found.append(f"{who}: {stalled} datagrams without answer in a closed loop")
+                found.append(f"{who}: {stalled} answers overdue by 100 ms in a closed loop")
         return found
 
 

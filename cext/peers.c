@@ -127,7 +127,7 @@ uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_u
     p->addr = addr;
     p->port = port;
     p->flags = SRP_PEER_USED;
-    p->last_update_us = now_us;
+    p->added_us = p->last_update_us = now_us;
     p->last_proof_us = p->last_ping_us = p->last_sync_us = INT64_MIN;
     p->distance_ms = UINT32_MAX;
     p->live_at = p->members = SRP_NONE;
@@ -179,6 +179,7 @@ void srp_peers_set_live(srp_peers *t, uint32_t slot, bool live)
 static void member_remove(srp_peers *t, uint32_t m)
 {
     srp_member *x = &t->member[m];
+    t->peer[x->peer].last_cluster = 0;
     srp_cluster *c = &t->cluster[x->cluster];
     uint32_t cluster = x->cluster;
     if (x->ring_next == m) {

@@ -30,6 +30,7 @@ typedef struct srp_peer {
     uint16_t socket;        /* own socket it is reached through: main, or one of the pool behind a hard NAT */
     uint16_t probed;        /* as a reflector: our probe socket has sent to it */
     uint32_t generation;    /* changes with every new owner of the slot */
+    int64_t added_us;       /* since when we know it */
     int64_t last_update_us; /* any datagram */
     int64_t last_proof_us;  /* a pong that only it could send; INT64_MIN = never */
     int64_t last_ping_us;   /* our last ping; INT64_MIN = none open */
@@ -38,11 +39,13 @@ typedef struct srp_peer {
     uint32_t due_prev, due_next;
     uint32_t live_at;       /* place in the live or indexed array */
     uint32_t members;       /* first of its memberships */
+    uint64_t last_cluster;  /* key of the cluster that its last ping named alone; 0 = none */
     uint32_t distance_ms;   /* ping to pong; UINT32_MAX unknown */
     uint32_t uptime_s;      /* as it says */
     uint32_t window;        /* the minute that the following count in */
     uint32_t used_replicated, used_control, used_introductions;
     uint32_t sync_second, sync_work, sync_sent; /* in that second: ids hashed for it, packets sent to it */
+    uint32_t out_second, out_bytes;             /* in that second: bytes sent to it */
     uint32_t sync_jobs;     /* that it holds */
     uint8_t id[32];
 } srp_peer;

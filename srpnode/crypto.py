@@ -78,7 +78,7 @@ def _bytes(seed: str | bytes | None) -> bytes:
 
 
 def sign(message: bytes, private_key: bytes) -> bytes:
-    """The event's signature. It covers the message from byte 64 on only, as the reference does (encryption.js, sign)."""
+    """The event's signature. It covers the message from byte 64 on only (so the reference: encryption.js, sign)."""
     return bytes(bindings.crypto_sign(message[SIGNATURE_BYTES:], private_key)[:SIGNATURE_BYTES])
 
 

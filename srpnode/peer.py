@@ -1,6 +1,6 @@
 """A peer for Python programs: the same core as the node, driven by asyncio.
 
-    net = await network(cluster_id=…, signing_keys=…, peers=[…])
+    net = await network(cluster_id=…, signing_keys=…, peers=["192.0.2.1:3511", "192.0.2.1:3512"])
     greetings = await net.subcluster(shared_key)
     greetings.on("hello, world", lambda value: print(value))
     await greetings.emit("hello, world", {"language": "english"})
@@ -20,67 +20,47 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Required, Self, TypedDict, Unpack
 
-from srpnode.compose import Composer
 from srpnode.core import codec, node
 from srpnode.core.node import Node
-from srpnode.crypto import Encryption, KeyPair, Sealer, SealError, sign, verify, wanted
+from srpnode.crypto import Encryption, KeyPair, wanted
+from srpnode.errors import ClosedError, NetworkError, NoPeersError, NotReadyError, StalledError, UnreachableError
+from srpnode.events import Callback, Emitter, Message
+from srpnode.find import find_peers
 from srpnode.net.loop import Loop
 from srpnode.net.sockets import SocketError, open_udp
+from srpnode.subcluster import Peer, Subcluster
 
 if TYPE_CHECKING:
     from srpnode.core.codec import Frame
 
 COMMAND_TIMEOUT_S = 2.0
 APP_BYTES = 8 << 20  # what may wait for the application in the core
-TAKE_BYTES = 1 << 20  # of it, taken at once
-MESSAGE_BYTES_MAX = 8_000_000  # half of a default cache: larger ones would push themselves out
-TTL_S_MAX = 21_600.0
-BURST_PACKETS = 32  # published before other work gets its turn
+TAKE_BYTES = 1 << 16  # of it, taken at once
+TASKS_MAX = 256  # callbacks under way; then the rest waits in the core
+BURST_PACKETS = 32  # sent before other work gets its turn
 BURST_PAUSE_S = 0.008
+WAIT_S = 0.05  # for room in the core
 REPAIR_S = 1.0  # a message that stands still for so long is asked for
-EVENTS_MAX = 1024  # that wait in one iterator
-
-Value = bytes | str | dict[str, Any] | list[Any]
-Callback = Callable[..., Awaitable[None] | None]
+PUBLISH_PER_MINUTE = 900  # for each indexed peer: nodes take 1024 from an endpoint
+PROXIED_KEEP_ALIVES = 6  # a peer behind a proxy that is not introduced again for so long has left
 
 
-class NetworkError(Exception):
-    """Something that the network or the caller has to change; the text says what."""
+@dataclass(frozen=True)
+class Reflector:
+    """A peer that told us how the network sees us: (address, port) of the peer and of us as it sees us.
 
+    knocked: whether a datagram from another port of it, that we had not written to from that socket, came through.
+    """
 
-class NoPeersError(NetworkError):
-    """There is nobody to start from."""
-
-
-class NotReadyError(NetworkError):
-    """The peer did not become ready in time."""
-
-
-class UnreachableError(NetworkError):
-    """No way to this peer is known."""
-
-
-class TooLargeError(NetworkError):
-    """The message is larger than peers keep."""
-
-
-class Message(bytes):
-    """The payload of an event, with where it came from."""
-
-    event: str
-    packet_id: bytes
-    public_key: bytes
-    verified: bool
-
-    def json(self) -> Any:
-        """The payload as JSON. Raises ValueError."""
-        return json.loads(self)
+    peer: tuple[str, int]
+    seen: tuple[str, int]
+    knocked: bool
 
 
 @dataclass(frozen=True)
@@ -91,223 +71,156 @@ class Info:
     address: str
     port: int
     nat_type: int
+    reflectors: tuple[Reflector, ...] = ()
 
 
-class Emitter:
-    """Callbacks and iterators by event name. Names that begin with # are the peer's own."""
+@dataclass(frozen=True)
+class Answer:
+    """A packet that somebody had: its frame, who handed it over, and how long it took."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._callbacks: dict[str, list[Callback]] = {}
-        self._queues: dict[str, list[asyncio.Queue[Any]]] = {}
-        self._names: dict[bytes, str] = {}
-
-    def on(self, event: str, callback: Callback) -> None:
-        """Calls back for each event of that name; a coroutine function is run as a task."""
-        self._names[sha256(event.encode()).digest()] = event
-        self._callbacks.setdefault(event, []).append(callback)
-
-    def off(self, event: str, callback: Callback) -> None:
-        """Ends it; nothing happens when it was not there."""
-        with contextlib.suppress(ValueError):
-            self._callbacks.get(event, []).remove(callback)
-
-    async def events(self, event: str) -> AsyncIterator[Any]:
-        """Iterates over the events of that name, from now on. At most EVENTS_MAX wait; then the oldest is dropped."""
-        queue: asyncio.Queue[Any] = asyncio.Queue(EVENTS_MAX)
-        self._names[sha256(event.encode()).digest()] = event
-        self._queues.setdefault(event, []).append(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._queues[event].remove(queue)
-
-    def _name(self, digest: bytes) -> str | None:
-        return self._names.get(digest)
-
-    def _hand_out(self, event: str, value: Any) -> None:
-        for queue in self._queues.get(event, ()):
-            if queue.full():
-                queue.get_nowait()
-                self._network.dropped += 1
-            queue.put_nowait(value)
-        for callback in tuple(self._callbacks.get(event, ())):
-            self._network._call(callback, value)
+    frame: Frame
+    source: tuple[str, int]
+    seconds: float
 
 
-class Peer(Emitter):
-    """Another peer of a subcluster, directly connected or reached through a proxy."""
+class Options(TypedDict, total=False):
+    """The settings of a peer.
 
-    def __init__(
-        self, subcluster: Subcluster, peer_id: bytes, address: str, port: int, nat_type: int, direct: bool
-    ) -> None:
-        super().__init__(subcluster._network)
-        self._subcluster = subcluster
-        self._id = peer_id
-        self.peer_id = peer_id.hex()
-        self.address = address
-        self.port = port
-        self.nat_type = nat_type
-        self.direct = direct
+    cluster_id      32 bytes: the application; Encryption.create_cluster_id()
+    peers           at least two peers to start from: "HOST:PORT", or what `srpnode info --json` prints
+    signing_keys    what this peer's events are signed with; new ones by default
+    peer_id         64 hex digits, this peer's name; a new one by default. Keep both to be the same peer next time
+    address, port   what to listen on: everything, on a port that the system chooses
+    keep_alive_s    30; mappings of NATs are held open a little oftener
+    cache_bytes     packets of others that this peer keeps and relays, in memory: 16 MB
+    max_peers       that it knows at once: 1024
+    publish_per_minute  packets; by default what the peers in `peers` take, 0: as fast as can be
+    privileged_ports    whether peers may be on ports below 1024
+    timeout_s       for "HOST:PORT" in `peers` to answer: 5
+    """
 
-    async def emit(self, event: str, value: Value) -> None:
-        """Streams an event to this peer alone. Raises UnreachableError, TooLargeError."""
-        packets = self._subcluster._pack(event, value, None)
-        await self._network._stream(self._subcluster, packets, self._id)
+    cluster_id: Required[bytes]
+    peers: Required[Iterable[str | Mapping[str, Any]]]
+    signing_keys: KeyPair | None
+    peer_id: str | None
+    address: str
+    port: int
+    keep_alive_s: float
+    cache_bytes: int
+    max_peers: int
+    publish_per_minute: int | None
+    privileged_ports: bool
+    timeout_s: float
 
 
-class Subcluster(Emitter):
-    """A partition of the cluster: all who hold its shared key."""
+class Pace:
+    """How many packets may leave: so many a minute, two fifths of them at once."""
 
-    def __init__(self, network: Network, shared_key: bytes) -> None:
-        super().__init__(network)
-        keys = Encryption.create_key_pair(wanted(shared_key, 32, "shared_key"))
-        self.subcluster_id = keys.public_key
-        self.peers: dict[str, Peer] = {}
-        self.unopened = 0
-        self._sealer = Sealer(keys)
-        self._clock = 0
-        self._published = Composer()
-        self._streamed = Composer()
-        self._seen: dict[bytes, None] = {}
+    def __init__(self, per_minute: int) -> None:
+        self._rate = 0.6 * per_minute / 60
+        self._most = self._left = 0.4 * per_minute
+        self._at_s = time.monotonic()
 
-    async def emit(self, event: str, value: Value, *, ttl_s: float | None = None) -> list[bytes]:
-        """Publishes an event to all members, present or not; the ids of its packets. Raises TooLargeError.
-
-        ttl_s: how long peers keep it, at most six hours.
-        """
-        return await self._network._publish(self, self._pack(event, value, ttl_s))
-
-    async def stream(self, event: str, value: Value) -> int:
-        """Streams an event to all members that are connected now; to how many."""
-        reached = 0
-        for peer in tuple(self.peers.values()):
-            with contextlib.suppress(UnreachableError):
-                await peer.emit(event, value)
-                reached += 1
-        return reached
-
-    def leave(self) -> None:
-        """Stops being a member."""
-        self._network._leave(self)
-
-    def _pack(self, event: str, value: Value, ttl_s: float | None) -> list[dict[str, Any]]:
-        if not event:
-            raise ValueError("an event needs a name")
-        if isinstance(value, bytes | bytearray | memoryview):
-            plain = bytes(value)
-        elif isinstance(value, str):
-            plain = value.encode()
-        else:
-            plain = json.dumps(value, separators=(",", ":")).encode()
-        if len(plain) > MESSAGE_BYTES_MAX:
-            raise TooLargeError(f"{len(plain)} bytes: at most {MESSAGE_BYTES_MAX}; send it in parts")
-        keys = self._network._signing_keys
-        self._clock += 1
-        common = {
-            "cluster_id": self._network.cluster_id,
-            "subcluster_id": self.subcluster_id,
-            "clock": self._clock,
-            "usr1": sha256(event.encode()).digest(),
-            "usr2": keys.public_key,
-            "sig": sign(plain, keys.private_key),
-        }
-        if ttl_s is not None:
-            common["ttl"] = int(1000 * min(ttl_s, TTL_S_MAX))
-        return [{**common, **part} for part in codec.split(self._sealer.seal(plain), ts=time.time_ns() // 1_000_000)]
-
-    def _receive(self, frame: Frame, streamed: bool) -> Message | None:
-        """Takes a packet of this subcluster in; the event when it is whole, and news."""
-        self._clock = max(self._clock, frame["clock"])
-        composer = self._streamed if streamed else self._published
-        sealed = composer.add(frame, time.monotonic())
-        if sealed is None:
-            return None
-        key = sha256(sealed).digest()
-        if key in self._seen:
-            return None
-        self._seen[key] = None
-        while len(self._seen) > 4096:
-            del self._seen[next(iter(self._seen))]
-        try:
-            message = Message(self._sealer.open(sealed))
-        except SealError:
-            self.unopened += 1
-            return None
-        message.packet_id = frame["packet_id"]
-        message.public_key = frame["usr2"]
-        message.verified = verify(message, frame["sig"], frame["usr2"])
-        return message
+    def wait_s(self) -> float:
+        """0: one more may leave (and counts); else how long to wait before the next question."""
+        if self._rate == 0:
+            return 0.0
+        now_s = time.monotonic()
+        self._left = min(self._most, self._left + self._rate * (now_s - self._at_s))
+        self._at_s = now_s
+        if self._left < 1:
+            return (1 - self._left) / self._rate
+        self._left -= 1
+        return 0.0
 
 
 class Network(Emitter):
-    """One peer of one cluster. Made by network(); an async context manager."""
+    """One peer of one cluster. Made by network(); an async context manager.
+
+    info        what the network sees of us, once it is ready
+    subclusters by subcluster_id
+    dropped     events that iterators were too slow for
+    """
 
     def __init__(
         self,
         *,
         cluster_id: bytes,
+        peers: Iterable[Mapping[str, Any]] = (),
         signing_keys: KeyPair | None = None,
         peer_id: str | None = None,
-        peers: Iterable[Mapping[str, Any]] = (),
         address: str = "0.0.0.0",
         port: int = 0,
         keep_alive_s: float = 30.0,
         cache_bytes: int = 16_000_000,
         max_peers: int = 1024,
+        publish_per_minute: int | None = None,
         privileged_ports: bool = False,
     ) -> None:
-        """Opens the sockets; start() sets it going. peers: what `srpnode info --json` prints. Raises NetworkError."""
+        """Opens the sockets; start() sets it going. See Options. Raises NetworkError, KeyLengthError, ValueError."""
         super().__init__(self)
+        self._notify_fd = -1
+        self._sockets: list[Any] = []
         self.cluster_id = wanted(cluster_id, 32, "cluster_id")
-        self.peer_id = peer_id or Encryption.create_id()
-        self._id = wanted(_unhex(self.peer_id), 32, "peer_id")
+        self.peer_id = (peer_id or Encryption.create_id()).lower()
+        self._id = wanted(_unhex(self.peer_id), 32, "peer_id (64 hex digits)")
         self._signing_keys = signing_keys or Encryption.create_key_pair()
         wanted(self._signing_keys.private_key, 64, "signing_keys.private_key")
         self.info: Info | None = None
         self.dropped = 0
         self.subclusters: dict[bytes, Subcluster] = {}
+        self.keep_alive_s = keep_alive_s
+        self._burst = 0
+        self._records: deque[tuple[Any, ...]] = deque()  # taken from the core, not yet handed out
+        self._pausing = False
+        self._max_peers = max_peers
         self._ready = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._repairing: asyncio.Task[None] | None = None
-        self._closed = False
+        self._answers: dict[bytes, asyncio.Future[tuple[Frame, tuple[str, int]]]] = {}
         known = [_indexed(peer) for peer in peers]
         if not known:
             raise NoPeersError("no peers given: name at least two, as `srpnode info --json` prints them")
+        per_minute = PUBLISH_PER_MINUTE * len(known) if publish_per_minute is None else publish_per_minute
+        self._pace = Pace(per_minute)
         self._notify_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._sockets = []
         try:
             main = open_udp(address, port)
             self._sockets.append(main)
             probe = open_udp(address, 0)
             self._sockets.append(probe)
+            self._node = Node(
+                peer_id=self._id,
+                seed=os.urandom(32),
+                nat_type=0,
+                port=main.getsockname()[1],
+                probe_port=probe.getsockname()[1],
+                keep_alive=keep_alive_s,
+                mono_us=time.monotonic_ns() // 1000,
+                wall_ms=time.time_ns() // 1_000_000,
+                indexed_peers=known,
+                peers=max_peers,
+                gate_entries=65536,
+                meter_entries=8192,
+                parked=64,
+                return_routes=4096,
+                sync_jobs=64,
+                queue_datagrams=8192,
+                cache_max_bytes=cache_bytes,
+                app_bytes=APP_BYTES,
+                attempts=64,
+                privileged_ports=privileged_ports,
+            )
+            self._loop = Loop(self._node, main, probe, notify_fd=self._notify_fd)
         except SocketError as error:
             self._close_descriptors()
             raise NetworkError(str(error.strerror)) from error
-        self._node = Node(
-            peer_id=self._id,
-            seed=os.urandom(32),
-            nat_type=0,
-            port=main.getsockname()[1],
-            probe_port=probe.getsockname()[1],
-            keep_alive=keep_alive_s,
-            mono_us=time.monotonic_ns() // 1000,
-            wall_ms=time.time_ns() // 1_000_000,
-            indexed_peers=known,
-            peers=max_peers,
-            gate_entries=65536,
-            meter_entries=8192,
-            parked=64,
-            return_routes=4096,
-            sync_jobs=64,
-            queue_datagrams=8192,
-            cache_max_bytes=cache_bytes,
-            app_bytes=APP_BYTES,
-            attempts=64,
-            privileged_ports=privileged_ports,
-        )
-        self._loop = Loop(self._node, main, probe, notify_fd=self._notify_fd)
+        except ValueError as error:
+            self._close_descriptors()
+            raise (NoPeersError if "two peers" in str(error) else ValueError)(str(error)) from None
+        except BaseException:
+            self._close_descriptors()
+            raise
 
     # --- life ---
 
@@ -319,38 +232,59 @@ class Network(Emitter):
         return self
 
     async def ready(self, timeout_s: float | None = 30.0) -> Info:
-        """Waits until the network has told us who we are. Raises NotReadyError."""
+        """Waits until the network has told us who we are. Raises NotReadyError, ClosedError."""
+        if self._closed:
+            raise ClosedError("this peer is closed")
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
         except TimeoutError:
             raise NotReadyError(
-                f"not ready after {timeout_s} s: two of the given peers must answer; try `srpnode ping HOST:PORT`"
+                f"not ready after {timeout_s:g} s: two of the given peers must answer; try `srpnode ping HOST:PORT`"
             ) from None
-        assert self.info is not None
+        if self.info is None:
+            raise ClosedError("this peer was closed")
         return self.info
 
     async def close(self) -> None:
-        """Ends the peer. Callbacks that run are cancelled."""
+        """Ends the peer: what it has queued still leaves, callbacks that run are cancelled, iterators end."""
         if self._closed:
             return
-        self._closed = True
+        self._end()
+        for sub in self.subclusters.values():
+            sub._end()
+            for peer in sub.peers.values():
+                peer._end()
+        self._ready.set()
+        for future in self._answers.values():
+            future.cancel()
         with contextlib.suppress(ValueError, OSError):
             asyncio.get_running_loop().remove_reader(self._notify_fd)
         tasks = [*self._tasks, *([self._repairing] if self._repairing else [])]
-        for task in tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-        await asyncio.gather(*(t for t in tasks if t is not asyncio.current_task()), return_exceptions=True)
-        await asyncio.to_thread(self._loop.stop, 1.0)
-        self._close_descriptors()
+        others = [task for task in tasks if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        try:
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.to_thread(self._loop.stop, 1.0)
+        finally:
+            if self._loop.stop(1.0):
+                self._close_descriptors()
+                del self._loop  # its own descriptors, and the pool's
 
     async def __aenter__(self) -> Self:
+        if self._repairing is None:
+            await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_repairing", None) is None and hasattr(self, "_sockets"):  # never started
+            self._close_descriptors()
 
     def _close_descriptors(self) -> None:
         for sock in self._sockets:
@@ -362,7 +296,7 @@ class Network(Emitter):
     # --- what a program asks for ---
 
     async def subcluster(self, shared_key: bytes) -> Subcluster:
-        """Joins the subcluster of this key. Raises KeyLengthError, NetworkError."""
+        """Joins the subcluster of this key (32 bytes). Raises KeyLengthError, NetworkError (at most 32 at a time)."""
         sub = Subcluster(self, shared_key)
         if sub.subcluster_id in self.subclusters:
             return self.subclusters[sub.subcluster_id]
@@ -385,98 +319,178 @@ class Network(Emitter):
         return self._node.counters()
 
     def reconnect(self) -> None:
-        """The network has changed: discovers address and NAT anew. Noticed without it after one and a half keep-alives."""
+        """The network has changed: discovers address and NAT anew. Noticed without it within a keep-alive or two."""
         self._command(node.REFLECT)
 
-    def _leave(self, sub: Subcluster) -> None:
-        if self.subclusters.pop(sub.subcluster_id, None) is not None:
-            self._command(node.LEAVE, self.cluster_id + sub.subcluster_id)
+    async def fetch(self, packet_id: bytes, timeout_s: float = 5.0) -> Answer:
+        """Asks the network for one packet (32 bytes), again every second. Raises UnreachableError: nobody has it."""
+        wanted(packet_id, 32, "packet_id")
+        started_s = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    query_id = self._query(packet_id)
+                    future = asyncio.get_running_loop().create_future()
+                    self._answers[query_id] = future
+                    try:
+                        async with asyncio.timeout(1.0):
+                            frame, source = await future
+                        return Answer(frame, source, time.monotonic() - started_s)
+                    except TimeoutError:
+                        continue
+                    finally:
+                        del self._answers[query_id]
+        except TimeoutError:
+            raise UnreachableError(f"nobody answered with this packet within {timeout_s:g} s") from None
 
-    async def _publish(self, sub: Subcluster, packets: list[dict[str, Any]]) -> list[bytes]:
-        for i, packet in enumerate(packets):
-            with _told_already():
-                self._command(node.PUBLISH, codec.encode(codec.PUBLISH, **packet))
-            if i % BURST_PACKETS == BURST_PACKETS - 1:
-                await asyncio.sleep(BURST_PAUSE_S)
+    # --- sending ---
+
+    def _leave(self, sub: Subcluster) -> None:
+        if self.subclusters.get(sub.subcluster_id) is sub:
+            del self.subclusters[sub.subcluster_id]
+            sub._end()
+            for peer in sub.peers.values():
+                peer._end()
+            if not self._closed:
+                self._command(node.LEAVE, self.cluster_id + sub.subcluster_id)
+
+    async def _publish(self, packets: list[dict[str, Any]], timeout_s: float | None) -> list[bytes]:
+        self._check_open(packets[0]["subcluster_id"])
+        for packet in packets:
+            while (wait_s := self._pace.wait_s()) > 0:
+                await asyncio.sleep(wait_s)
+            await self._send(node.PUBLISH, codec.encode(codec.PUBLISH, **packet), timeout_s)
         return [packet["packet_id"] for packet in packets]
 
-    async def _stream(self, sub: Subcluster, packets: list[dict[str, Any]], to: bytes) -> None:
-        for i, packet in enumerate(packets):
-            self._command(node.STREAM, codec.encode(codec.STREAM, usr3=to, usr4=self._id, hops=1, **packet))
-            if i % BURST_PACKETS == BURST_PACKETS - 1:
-                await asyncio.sleep(BURST_PAUSE_S)
+    async def _stream(self, packets: list[dict[str, Any]], to: bytes, timeout_s: float | None) -> None:
+        self._check_open(packets[0]["subcluster_id"])
+        for packet in packets:
+            data = codec.encode(codec.STREAM, usr3=to, usr4=self._id, hops=1, **packet)
+            await self._send(node.STREAM, data, timeout_s)
 
-    def _query(self, packet_id: bytes) -> None:
+    def _check_open(self, subcluster_id: bytes) -> None:
+        if self._closed or subcluster_id not in self.subclusters:
+            raise ClosedError("this peer is closed" if self._closed else "this subcluster was left: join it again")
+
+    async def _send(self, kind: int, data: bytes, timeout_s: float | None) -> None:
+        """Hands a packet to the core; waits while it has no room."""
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            result, _ = self._ask(kind, data)
+            if result >= 0 or result == -errno.EEXIST:
+                break
+            if result not in (-errno.EAGAIN, -errno.ENOBUFS):
+                self._refuse(result)
+            if end_s is not None and time.monotonic() >= end_s:
+                raise StalledError(
+                    f"nothing left for {timeout_s:g} s and no more can be kept: is the network there? "
+                    "What was emitted before is sent when it returns"
+                )
+            await asyncio.sleep(WAIT_S)
+        self._burst += 1
+        if self._burst % BURST_PACKETS == 0:
+            await asyncio.sleep(BURST_PAUSE_S)
+
+    def _query(self, packet_id: bytes) -> bytes:
+        query_id = secrets.token_bytes(32)
         self._command(
             node.QUERY,
             codec.encode(
                 codec.QUERY,
                 usr1=str(time.time_ns() // 1_000_000).encode(),
-                usr3=secrets.token_bytes(32),
+                usr3=query_id,
                 usr4=b"1",
                 message=json.dumps({"packetId": packet_id.hex()}, separators=(",", ":")).encode(),
             ),
         )
+        return query_id
 
     # --- the core ---
 
     def _ask(self, kind: int, data: bytes = b"", size: int = 0) -> tuple[int, bytes]:
-        if self._closed:
-            raise NetworkError("this peer is closed")
+        if self._closed or self._repairing is None:
+            raise ClosedError("this peer is closed" if self._closed else "this peer is not started: use `async with`")
         try:
             return self._loop.command(kind, data, size, COMMAND_TIMEOUT_S)
         except (TimeoutError, RuntimeError, BlockingIOError) as error:
-            raise NetworkError(f"the peer's loop does not answer: {error}") from error
+            raise NetworkError(f"the peer's loop does not answer: {self._loop.failure or error}") from error
 
     def _command(self, kind: int, data: bytes = b"") -> int:
         result, _ = self._ask(kind, data)
-        if result >= 0:
-            return result
+        return result if result >= 0 else self._refuse(result)
+
+    def _refuse(self, result: int) -> int:
         if result == -errno.EHOSTUNREACH:
             raise UnreachableError("no way to this peer is known: wait for its #join")
+        if result == -errno.ENOSPC:
+            raise NetworkError("too many subclusters at a time: leave one first")
         raise NetworkError(f"refused by the core: {os.strerror(-result)}")
 
     def _wake(self) -> None:
         """The core has something for us."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._notify_fd)
-        while not self._closed:
+        if not self._pausing:
+            self._work()
+
+    def _resume(self) -> None:
+        self._pausing = False
+        self._work()
+
+    def _work(self) -> None:
+        """Hands out what the core has, as long as callbacks keep up."""
+        while not self._closed and len(self._tasks) < TASKS_MAX:
+            while self._records:
+                if self._take(self._records.popleft()):
+                    # Somebody new: the program has its turn, to say what it wants to hear of this peer.
+                    self._pausing = True
+                    asyncio.get_running_loop().call_soon(self._resume)
+                    return
             try:
                 filled, data = self._ask(node.APP, size=TAKE_BYTES)
             except NetworkError:
                 return
             if filled <= 0:
                 return
-            for record in node.unpack_app(data[:filled]):
-                self._take(record)
+            self._records.extend(node.unpack_app(data[:filled]))
 
-    def _take(self, record: tuple[Any, ...]) -> None:
+    def _take(self, record: tuple[Any, ...]) -> bool:
+        """Handles one record; True when it brought a new peer."""
         kind = record[0]
         if kind == "ready":
-            _, nat_type, address, port = record
-            self.info = Info(self.peer_id, address, port, nat_type)
+            _, nat_type, address, port, reflectors = record
+            self.info = Info(self.peer_id, address, port, nat_type, tuple(Reflector(*each) for each in reflectors))
             self._ready.set()
             self._hand_out("#ready", self.info)
         elif kind == "join":
-            self._joined(*record[1:])
+            return self._joined(*record[1:])
         elif kind == "leave":
             self._left(record[1].hex())
+        elif kind == "message":
+            self._deliver(*record[1:])
         else:
-            self._packet(kind, codec.decode(record[1]))
+            try:
+                frame = codec.decode(record[1])
+            except codec.Malformed:
+                return False
+            return self._packet(kind, frame, record[2])
+        return False
 
     def _joined(
         self, peer_id: bytes, cluster: bytes, subcluster: bytes, nat_type: int, direct: bool, address: str, port: int
-    ) -> None:
+    ) -> bool:
         sub = self.subclusters.get(subcluster)
         if sub is None or cluster != self.cluster_id:
-            return
+            return False
         peer = sub.peers.get(peer_id.hex())
-        if peer is None:
-            peer = sub.peers[peer_id.hex()] = Peer(sub, peer_id, address, port, nat_type, direct)
-            sub._hand_out("#join", peer)
-            self._hand_out("#join", peer)
-        peer.address, peer.port, peer.nat_type = address, port, nat_type
-        peer.direct = peer.direct or direct
+        if peer is not None:
+            peer.address, peer.port, peer.nat_type, peer.direct = address, port, nat_type, direct
+            peer._heard_s = time.monotonic()
+            return False
+        peer = sub.peers[peer_id.hex()] = Peer(sub, peer_id, address, port, nat_type, direct)
+        sub._hand_out("#join", peer)
+        self._hand_out("#join", peer)
+        return True
 
     def _left(self, peer_id: str) -> None:
         for sub in self.subclusters.values():
@@ -484,52 +498,80 @@ class Network(Emitter):
             if peer is not None:
                 sub._hand_out("#leave", peer)
                 self._hand_out("#leave", peer)
+                peer._end()
 
-    def _packet(self, kind: str, frame: Frame) -> None:
+    def _packet(self, kind: str, frame: Frame, source: tuple[str, int]) -> bool:
+        """Takes a packet in; True when it brought a new peer."""
+        if kind == "answer":
+            future = self._answers.get(frame["usr3"])
+            if future is not None and not future.done():
+                future.set_result((frame, source))
         sub = self.subclusters.get(frame["subcluster_id"])
         if sub is None or frame["cluster_id"] != self.cluster_id:
-            return
-        message = sub._receive(frame, kind == "stream")
+            return False
+        streamed = kind == "stream"
+        message = sub._receive(frame, streamed, source)
         if message is None:
-            return
-        peer = sub.peers.get(frame["usr4"].hex()) if kind == "stream" else None
+            if kind == "answer":  # one hole after the other, without waiting for silence
+                for packet_id in sub._published.after(frame):
+                    self._ask_for(packet_id)
+            return False
+        if streamed and message.peer_id not in sub.peers and len(sub.peers) < self._max_peers:
+            # A member that we have not been told of may stream to us already: it is met now.
+            self._records.appendleft(("message", sub, message))
+            return self._joined(frame["usr4"], frame["cluster_id"], frame["subcluster_id"], 0, False, *source)
+        self._deliver(sub, message)
+        return False
+
+    def _deliver(self, sub: Subcluster, message: Message) -> None:
+        """Hands a message to all who listen."""
+        peer = sub.peers.get(message.peer_id)
+        if peer is not None:
+            peer._heard_s = time.monotonic()
+        message.event = sub._name(message.event_id) or (peer and peer._name(message.event_id)) or ""
         for emitter in (sub, peer):
-            name = emitter._name(frame["usr1"]) if emitter is not None else None
-            if emitter is not None and name is not None:
-                message.event = name
-                emitter._hand_out(name, message)
+            if emitter is not None and emitter._name(message.event_id) and not message.event.startswith("#"):
+                emitter._hand_out(message.event, message)
+        sub._hand_out("#message", message)
 
     async def _repair(self) -> None:
         """Asks for packets of messages that stand still: what was lost on the way is somewhere else."""
         while True:
             await asyncio.sleep(REPAIR_S)
+            now_s = time.monotonic()
+            silent_s = PROXIED_KEEP_ALIVES * self.keep_alive_s
             for sub in tuple(self.subclusters.values()):
-                for packet_id in sub._published.missing(time.monotonic(), REPAIR_S):
-                    with contextlib.suppress(NetworkError):
-                        self._query(packet_id)
+                for packet_id in sub._published.missing(now_s, REPAIR_S):
+                    self._ask_for(packet_id)
+                for peer in tuple(sub.peers.values()):
+                    if not peer.direct and now_s - peer._heard_s > silent_s:
+                        self._left(peer.peer_id)
+
+    def _ask_for(self, packet_id: bytes) -> None:
+        with contextlib.suppress(NetworkError):
+            self._query(packet_id)
 
     def _call(self, callback: Callback, value: Any) -> None:
         try:
             result = callback(value)
         except Exception as error:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "an event's callback failed", "exception": error}
-            )
+            self._complain(error)
             return
         if inspect.iscoroutine(result):
-            task = asyncio.create_task(result)
+            task = asyncio.get_running_loop().create_task(result)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._called)
 
+    def _called(self, task: asyncio.Task[Any]) -> None:
+        full = len(self._tasks) >= TASKS_MAX
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._complain(error)
+        if full and not self._closed and not self._pausing:
+            self._work()
 
-@contextlib.contextmanager
-def _told_already() -> Any:
-    """A message published twice is in the cache already: fine."""
-    try:
-        yield
-    except NetworkError as error:
-        if os.strerror(errno.EEXIST) not in str(error):
-            raise
+    def _complain(self, error: BaseException) -> None:
+        asyncio.get_running_loop().call_exception_handler({"message": "an event's callback failed", "exception": error})
 
 
 def _unhex(text: str) -> bytes:
@@ -551,6 +593,14 @@ def _indexed(peer: Mapping[str, Any]) -> tuple[int, int, bytes]:
     return address, port, peer_id
 
 
-async def network(**options: Any) -> Network:
-    """A running peer; see Network for its options. Ready when its ready() or #ready says so."""
-    return await Network(**options).start()
+async def network(**options: Unpack[Options]) -> Network:
+    """A running peer; see Options. Ready when its ready() or #ready says so.
+
+    Raises NoPeersError, UnreachableError (places in `peers` that do not answer), KeyLengthError, NetworkError.
+    """
+    settings: dict[str, Any] = dict(options)
+    timeout_s = settings.pop("timeout_s", 5.0)
+    peers = list(settings.pop("peers", ()))
+    places = [peer for peer in peers if isinstance(peer, str)]
+    found = await find_peers(places, timeout_s) if places else []
+    return await Network(peers=[*(p for p in peers if not isinstance(p, str)), *found], **settings).start()

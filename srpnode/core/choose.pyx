@@ -6,7 +6,7 @@ the nearer (draft: peers are weighed by temporal distance).
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from srpnode.core.state cimport State, draw_below
+from srpnode.core.state cimport State, draw, draw_below
 from srpnode.core.types cimport SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
 
 cdef bint proven(State *s, uint32_t slot) noexcept nogil:
@@ -21,6 +21,77 @@ cdef bint among(Choice *choice, uint32_t slot) noexcept nogil:
             return True
     return False
 
+cdef bint suspect(State *s, uint32_t slot) noexcept nogil:
+    """Whether its last ping has gone unanswered for so long that it is probably gone."""
+    cdef srp_peer *p = &s.peers.peer[slot]
+    return p.last_ping_us >= 0 and s.now.mono_us - p.last_ping_us > 1000000
+
+cdef void turn_fresh(State *s, Choice *choice, uint64_t key, uint32_t want, uint32_t look, uint32_t mode, Choice *without) noexcept nogil:
+    cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
+    cdef srp_cluster *c
+    cdef srp_member *m
+    cdef srp_peer *p
+    cdef uint32_t steps, n = 0, i, first
+    cdef int64_t score[64]
+    cdef int64_t value
+    if cluster == <uint32_t>SRP_NONE:
+        return
+    c = &s.peers.cluster[cluster]
+    steps = look if look < c.members else c.members
+    first = choice.count
+    if want > CHOOSE_MAX:
+        want = CHOOSE_MAX
+    while steps > 0:
+        m = &s.peers.member[c.ring]
+        c.ring = m.ring_next
+        steps -= 1
+        p = &s.peers.peer[m.peer]
+        if p.live_at == <uint32_t>SRP_NONE or not proven(s, m.peer) or suspect(s, m.peer):
+            continue
+        if among(choice, m.peer) or among(without, m.peer):
+            continue
+        value = (s.now.mono_us - p.last_update_us) // 1000 + <int64_t>s.tune[6] * (p.distance_ms if p.distance_ms < 1000 else 200)
+        if mode == 1:
+            value = (s.now.mono_us - p.added_us) // 1000
+        if choice.count == want and value >= score[choice.count - 1]:
+            continue
+        i = choice.count if choice.count < want else want - 1
+        while i > first and score[i - 1] > value:
+            score[i] = score[i - 1]
+            choice.peer[i] = choice.peer[i - 1]
+            i -= 1
+        score[i] = value
+        choice.peer[i] = m.peer
+        if choice.count < want:
+            choice.count += 1
+
+cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t hops,
+                             Choice *without) noexcept nogil:
+    cdef bint hub = s.owns == 0
+    cdef uint32_t friends
+    choice.count = choice.friends = 0
+    if hub and hops <= 1 and s.tune[1] > s.tune[0]:
+        if s.tune[2]:
+            turn_fresh(s, choice, subcluster, s.tune[1], s.tune[2], s.tune[9], without)
+        else:
+            turn(s, choice, subcluster, s.tune[1], without)
+    elif s.tune[5]:
+        if s.tune[7]:
+            turn(s, choice, subcluster, s.tune[0] - s.tune[7], without)
+        turn_fresh(s, choice, subcluster, s.tune[0], s.tune[5], s.tune[8], without)
+    else:
+        turn(s, choice, subcluster, s.tune[0], without)
+    if choice.count < 3:
+        turn(s, choice, cluster, 3, without)
+        choose_strangers(s, choice, 3, without)
+    if s.tune[4]:
+        if hops == 0 or (hub and hops == 1):
+            choose_indexed(s, choice, without)
+            if hops == 0 and s.tune[4] > 1:
+                choose_indexed(s, choice, choice)
+    else:
+        choose_indexed(s, choice, without)
+
 cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without) noexcept nogil:
     """Takes members of one cluster from its ring and leaves the cursor behind the last one looked at."""
     cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
@@ -30,6 +101,11 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
     if cluster == <uint32_t>SRP_NONE:
         return
     c = &s.peers.cluster[cluster]
+    if c.members == 0:
+        return
+    # A step more or less, or the same few could be passed over by every join for ever.
+    if draw(s) & 1:
+        c.ring = s.peers.member[c.ring].ring_next
     steps = 2 * want + 4
     if steps > c.members:
         steps = c.members
@@ -38,6 +114,8 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
         c.ring = m.ring_next
         steps -= 1
         if s.peers.peer[m.peer].live_at == <uint32_t>SRP_NONE or not proven(s, m.peer):
+            continue
+        if s.tune[3] and suspect(s, m.peer):
             continue
         if among(choice, m.peer) or among(without, m.peer):
             continue

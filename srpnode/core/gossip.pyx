@@ -7,8 +7,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
-from srpnode.core.choose cimport Choice, choose_for_relay, proven
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.choose cimport Choice, choose_for_publish, choose_for_relay, proven
+from srpnode.core.out cimport out_commit, out_reserve, out_to
 from srpnode.core.state cimport State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
@@ -37,6 +37,7 @@ from srpnode.core.types cimport (
     SRP_OK,
     SRP_PACKET_ID,
     SRP_PEER_LIVE,
+    SRP_PUBLISH,
     SRP_QUERY,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
@@ -97,11 +98,14 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         cluster = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
-    choose_for_relay(s, &choice, sub, cluster, &without)
+    if frame.type == SRP_PUBLISH and not s.reference and s.tune[0] != 0:
+        choose_for_publish(s, &choice, sub, cluster, frame.hops, &without)
+    else:
+        choose_for_relay(s, &choice, sub, cluster, &without)
     set_hops(data, frame.hops + 1)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        sent += out_push(s, data, frame.size, p.addr, p.port, p.local, p.socket)
+        sent += out_to(s, p, data, frame.size)
     return sent
 
 cdef bint gated(State *s, srp_recent *gate, uint64_t key, uint32_t ttl_ms) noexcept nogil:
@@ -226,7 +230,7 @@ cdef void answer(State *s, srp_datagram *d, srp_frame *question, uint32_t entry,
     packet.field[SRP_USR4].at = &two
     packet.field[SRP_USR4].len = 1
     size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size != 0 and out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if size != 0 and out_to(s, p, at, size):
         out_commit(s, size)
         s.counter[SRP_COUNT_queries_answered] += 1
 
@@ -261,7 +265,7 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         if gated(s, &s.gate_other, key ^ srp_sip(&s.key, d.data + id.at, id.len), ttl_ms):
             return
         set_hops(d.data, frame.hops + 1)
-        out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
+        out_to(s, p, d.data, frame.size)
         s.counter[SRP_COUNT_answers_routed] += 1
         return
     asked_ms = decimal(d.data + stamp.at, stamp.len)
@@ -311,4 +315,4 @@ cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) 
         return
     p = &s.peers.peer[other]
     set_hops(d.data, frame.hops + 1)
-    out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
+    out_to(s, p, d.data, frame.size)

@@ -8,6 +8,7 @@ STREAM: int
 QUERY: int
 REFLECT: int
 APP: int
+GREET: int
 PEERS: int
 LIMITS: int
 ADDRESS: int
@@ -81,6 +82,7 @@ class Node:
 
 def pack_limits(**limits: int | bool) -> bytes: ...
 def pack_address(text: str) -> bytes: ...
+def pack_greeting(text: str, port: int) -> bytes: ...
 def pack_rules(
     prefixes: Iterable[Rule] = (),
     default_allow: bool = True,

@@ -7,3 +7,4 @@ cdef void start_sync(State *s, uint32_t slot) noexcept nogil
 cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil
 cdef void work_on_jobs(State *s) noexcept nogil
 cdef void refresh_summary(State *s) noexcept nogil
+cdef void after_filling(State *s) noexcept nogil

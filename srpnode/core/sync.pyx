@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport proven
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.out cimport out_commit, out_reserve, out_to
 from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
 from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
@@ -58,12 +58,13 @@ cdef enum:
     STEP_US = 10000           # a job is served that often
     AT_ONCE = 8               # so few packets need no job
     WALK = 64                 # ids or packets looked at in one step
-    REFRESH_US = 100000       # a changed cache is summarised again after that long,
+    REFRESH_US = 250000       # a changed cache is summarised again after that long,
     REFRESH_LARGE_US = 500000 # or that long when it holds many packets
     LARGE = 20000
     REFRESH_IDS = 512         # hashed in one slice
     SYNC_EVERY_US = 6000000
     SYNC_GATE_MS = 1000
+    FILLING_US = 1500000
     WORK_PER_SECOND = 1000000 # ids hashed for summaries,
     SHARE = 8                 # one peer gets this part of it
     BASE_WORK = 32            # what a summary costs besides
@@ -130,7 +131,7 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     packet.field[SRP_MESSAGE].at = at + n
     packet.field[SRP_MESSAGE].len = srp_summary_encode(prefix, digest, mask, <const uint8_t (*)[20]>bucket, at + n)
     size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size == 0 or not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if size == 0 or not out_to(s, p, at, size):
         return False
     out_commit(s, size)
     s.counter[SRP_COUNT_sync_summaries] += 1
@@ -221,7 +222,7 @@ cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
     if at == NULL:
         return False
     size = srp_store_copy(&s.store, entry, at)
-    if not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if not out_to(s, p, at, size):
         return False
     out_commit(s, size)
     p.sync_sent += 1
@@ -341,6 +342,29 @@ cdef void work_on_jobs(State *s) noexcept nogil:
 
 # --- receiving ------------------------------------------------------------------------------------------------------------
 
+cdef bint other_fills(State *s, uint32_t slot) noexcept nogil:
+    """Whether we are being brought up to date by another peer just now: this one's offer is taken up when that is over.
+
+    Who joins meets twenty peers within a second; asking all of them would bring every packet twenty times.
+    """
+    if s.now.mono_us >= s.filling_until_us or s.filling_from == slot:
+        return False
+    if s.peers.peer[s.filling_from].generation != s.filling_generation:
+        return False
+    s.fill_next = slot
+    s.fill_next_generation = s.peers.peer[slot].generation
+    return True
+
+cdef void after_filling(State *s) noexcept nogil:
+    """Compares once more, with the last of those who had to wait."""
+    cdef uint32_t slot = s.fill_next
+    if s.now.mono_us < s.filling_until_us:
+        return
+    if s.peers.peer[slot].generation == s.fill_next_generation and proven(s, slot):
+        s.peers.peer[slot].last_sync_us = -1
+        start_sync(s, slot)
+    s.fill_next_generation = 0
+
 cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
     """Compares a peer's summary with ours and sends what it lacks, or the next level where we differ."""
     cdef srp_prefix_digits prefix, child
@@ -373,6 +397,8 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
     our_mask = srp_store_summary(&s.store, &prefix, ours, our_hash, &work)
     if memcmp(our_hash, their_hash, 20) == 0 or prefix.len >= 64:
         return
+    if s.owns != 0 and prefix.len == 0 and not s.reference and other_fills(s, slot):
+        return
     child = prefix
     child.len = prefix.len + 1
     for i in range(16):
@@ -389,7 +415,10 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
             if entry != <uint32_t>SRP_NONE:  # not all of them: a job sends the bucket later
                 lacking |= <uint16_t>1 << i
         elif not (our_mask >> i) & 1 or memcmp(ours[i], theirs[i], 20) != 0:
-            send_summary(s, p, &child)
+            if send_summary(s, p, &child) and s.owns != 0:
+                s.filling_from = slot
+                s.filling_generation = p.generation
+                s.filling_until_us = s.now.mono_us + FILLING_US
     if lacking != 0:
         job = new_job(s, slot)
         if job != NULL:

@@ -53,6 +53,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "selection": Key("weighed", words=("weighed", "reference")),
         "table": Key(256, 8, 100_000),
         "cache_bytes": Key(65536, 16384, 64_000_000_000),
+        "introductions": Key(16, 1, 64),
         "silent": Key(0.0, 0, 1),  # the part that behaves well but relays nothing
     },
     "introducers": {

@@ -101,6 +101,7 @@ ctypedef struct Message:
     int64_t *delay_us           # -1: not yet
     int64_t *ready_us           # for how long the host had been ready, -1: it was not
     uint64_t sent
+    uint64_t sent_early         # within two seconds of the publication
     uint64_t received
     uint64_t delivered
     uint64_t late               # deliveries to others, who came later
@@ -467,6 +468,7 @@ cdef class World:
             message = self.message_in(d.data, d.len)
             if message != NULL:
                 message.sent += 1
+                message.sent_early += self.f.now_us - message.at_us < 2000000
         if self.up_bytes_per_s != 0:
             if h.up_free_us > leaves_us:
                 if h.up_free_us - leaves_us > self.up_queue_us:
@@ -770,7 +772,7 @@ cdef class World:
             left = self.host[m.host[i]].stopped_us
             gones[i] = left - m.at_us if left >= m.at_us else -1
         return {
-            "at_us": m.at_us - START_US, "bytes": m.bytes, "wanted": m.wanted, "delivered": m.delivered, "sent": m.sent,
+            "at_us": m.at_us - START_US, "bytes": m.bytes, "wanted": m.wanted, "delivered": m.delivered, "sent": m.sent, "sent_early": m.sent_early,
             "received": m.received, "late": m.late, "again": m.again, "delay": delay, "ready": ready, "gone": gone,
         }
 

@@ -155,7 +155,7 @@ def test_a_lying_peer_is_not_believed_over_others(net: Net, make_node: MakeNode)
     net.link(inside, "10.9.0.2/24", one, "10.9.0.1/24", "one")
     net.link(inside, "10.9.1.2/24", other, "10.9.1.1/24", "two")
     run("ip", "-n", inside, "route", "add", "default", "via", "10.9.0.1")
-    peers = []
+    peers: list[str] = []
     for space, address, back in ((one, "10.9.0.1", "10.9.0.2"), (other, "10.9.1.1", "10.9.1.2")):
         run("ip", "-n", space, "route", "add", "default", "via", back)
         rules = LYING.replace("198.51.100.1", f"198.51.100.{len(peers) + 1}")

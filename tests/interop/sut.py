@@ -142,7 +142,11 @@ class SrpNode:
         self._write_config()
         with self._log.open("ab") as log:
             process = self._process = subprocess.Popen(
-                [executable(), "run", "-c", str(self._config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                # Should the test run be killed, the node goes with it.
+                ["setpriv", "--pdeathsig", "TERM", executable(), "run", "-c", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         # The identities are made at the first start: until then there may be nothing to tell of them.
         probes = [
@@ -153,9 +157,7 @@ class SrpNode:
             wait_answering(probes, self._pinger, ended=lambda: process.poll() is not None)
         except AssertionError as error:
             raise AssertionError(f"{error}{self._tail()}") from None
-        self.entries = [
-            Entry(e["name"], e["address"], e["port"], e["probePort"], e["peerId"]) for e in self._json("info")
-        ]
+        self.entries = [Entry(e["name"], e["address"], e["port"], e["probePort"], e["peerId"]) for e in self._json("info")]
         assert [(e.address, e.port, e.probe_port) for e in self.entries] == [
             (e.address, e.port, e.probe_port) for e in probes
         ], "info must name the configured endpoints"

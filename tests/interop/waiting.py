@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-DEADLINE_S: Final = 60.0  # for anything that must happen; a busy machine may take long, a broken one takes for ever
+DEADLINE_S: Final = float(
+    os.environ.get("SRPNODE_DEADLINE_S", "60")
+)  # for anything that must happen; a busy machine may take long, a broken one takes for ever
 NAP_S: Final = 0.05
 
 T = TypeVar("T")

@@ -17,6 +17,7 @@ stopped
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,12 @@ KINDS: Mapping[str, ClientKind] = MappingProxyType(
             lambda: [node(), str(HERE / "reference_client.mjs")],
             {"JSREF_NETS": str(INTERNET)},
             missing_reference,
+        ),
+        "srpnode": ClientKind(
+            "srpnode",
+            lambda: [sys.executable, "-m", "tests.lab.srpnode_client"],
+            {"PYTHONPATH": str(HERE.parents[1])},
+            lambda: None,
         ),
     }
 )
