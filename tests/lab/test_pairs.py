@@ -68,7 +68,7 @@ def test_pair_discovers_its_types_meets_on_both_sides_and_talks(pair: tuple[NatK
             assert result.path == ("proxy", "proxy"), evidence
         elif frozenset(pair) in PUNCHED:
             # Found by chance, else by proxy. A reference peer that is found after it chose the proxy sends to the proxy
-            # from its new socket, an endpoint that nobody knows; a pong that comes late, behind a thousand opening bytes,
+            # from its new socket, an endpoint that nobody knows; a pong that comes late, behind its opening bytes,
             # finds the socket deaf. So one direction may stay silent for a while.
             assert result.path != (None, None), evidence
         else:
