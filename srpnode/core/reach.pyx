@@ -391,6 +391,9 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
         drop(s, SRP_DROP_self_named)
         return False
     holder = srp_peers_named(&s.peers, peer_id)
+    if holder != <uint32_t>SRP_NONE and not s.peers.peer[holder].flags & SRP_PEER_INDEXED and not proven(s, holder):
+        srp_peers_unname(&s.peers, holder)  # it is about to be dropped
+        holder = SRP_NONE
     if p.flags & SRP_PEER_INDEXED:  # keeps the name it is configured with
         drop(s, SRP_DROP_name_taken)
         return False
