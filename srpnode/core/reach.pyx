@@ -479,8 +479,10 @@ cdef void join_one(State *s, uint32_t slot, uint64_t key, const uint8_t *id, uin
     cdef uint32_t cluster = srp_cluster_get(&s.peers, key, id, length)
     if cluster == <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_cluster_table_full] += 1
+        s.peers.peer[slot].last_cluster = 0  # its next ping tries again
     elif not srp_peers_join(&s.peers, slot, cluster):
         s.counter[SRP_COUNT_member_table_full] += 1
+        s.peers.peer[slot].last_cluster = 0
         srp_cluster_release(&s.peers, cluster)
 
 cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const uint8_t *subcluster, uint32_t length) noexcept nogil:
@@ -497,7 +499,7 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     """What a ping with a NAT type does for a proven peer: a connection ping, or the heartbeat of one that we forgot."""
     if not claim_name(s, slot, message.requester_peer_id):
         return
-    if SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime < 4e12:
+    if SRP_HAS(message, SRP_KEY_UPTIME) and 0 <= message.uptime < 4e12:
         s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)
     connect(s, slot, message.nat_type)
     reached(s, slot, message.requester_peer_id)
