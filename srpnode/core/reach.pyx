@@ -378,6 +378,7 @@ cdef void settle_challenges(State *s) noexcept nogil:
         if claimant.generation != c.claimant_generation or not proven(s, c.claimant):
             continue
         if holder.generation == c.holder_generation and (holder.flags & SRP_PEER_NAMED) and memcmp(holder.id, c.id, 32) == 0:
+            forget_socket(s, c.holder)
             srp_peers_remove(&s.peers, c.holder)
         if srp_peers_named(&s.peers, c.id) == <uint32_t>SRP_NONE:
             srp_peers_name(&s.peers, c.claimant, c.id)
