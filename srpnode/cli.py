@@ -159,9 +159,9 @@ def ask(options: argparse.Namespace, command: str, timeout_s: float = 10.0, **ar
     """The running node's answer to one command."""
     from srpnode import control
 
-    path = _loaded(options).config.control.socket
+    config = _loaded(options).config
     try:
-        client = control.ControlClient(path, timeout_s)
+        client = control.connect(config, timeout_s)
         try:
             return client.ask(command, **arguments)
         finally:
@@ -199,9 +199,9 @@ def top(options: argparse.Namespace) -> int:
     from srpnode import control
     from srpnode import top as module
 
-    path = _loaded(options).config.control.socket
+    config = _loaded(options).config
     try:
-        client = control.ControlClient(path)
+        client = control.connect(config)
         try:
             if options.json:
                 for number in range(options.frames or 1):

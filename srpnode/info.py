@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from srpnode import identity, interfaces
-from srpnode.control import ControlClient, ControlError
+from srpnode.control import ControlError, connect
 from srpnode.schema import Config, Listen
 
 NAT_UNRESTRICTED = 31  # an indexed peer always counts as reachable by everybody
@@ -31,7 +31,7 @@ def collect(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
     """(entries, remarks for the operator): of the running node if there is one, else from configuration and keys, which
     are made when they do not exist yet. Raises InfoError."""
     try:
-        client = ControlClient(config.control.socket, 2.0)
+        client = connect(config, 2.0)
         try:
             entries: list[dict[str, Any]] = client.ask("info")
         finally:
