@@ -116,7 +116,7 @@ class Bench:
     def calibrate(
         self, row: Row, contestants: list[Contestant], result: Result
     ) -> tuple[list[Contestant], dict[str, int]]:
-        """Measures fan-outs, so that closed loops count right, and from short runs the rates that are half load."""
+        """Counts fan-outs, and takes from short runs the rates that are half load."""
         found: list[Contestant] = []
         capacity: dict[str, float] = {}
         fanout: tuple[int, int] | None = None  # srpnode's, with the bytes of one answer
@@ -236,8 +236,9 @@ def main() -> int:
         return 1
     if arguments.callgrind:
         return instructions.main(paths, rows)
-    count = sum(len(row.contestants(paths["bare"])) * (arguments.repetitions + row.latency) for row in rows)
-    bench = Bench(arguments, paths, Progress(count))
+    bench = Bench(arguments, paths, Progress(0))
+    steps = sum(len(bench.contestants(row)) * (arguments.repetitions + row.latency) for row in rows)
+    bench.progress.steps = steps
     results = []
     failed = False
     try:

@@ -63,8 +63,6 @@ def run_load(
     command = [str(program), workload, "--to", targets, "--server-pid", str(server.pid), *options]
     if server.spec.srp:
         command.append("--srp")
-    if not silent:
-        command += ["--fanout", f"{fanout:.4f}"]
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

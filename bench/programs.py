@@ -9,7 +9,7 @@ OUT = HERE.parent / "build" / "bench"
 FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wpedantic", "-Werror"]
 # The low-level SHA interface is the fastest way to hash one short buffer; OpenSSL 3 calls it deprecated.
 FLAGS += ["-Wno-deprecated-declarations"]
-SOURCES = {"bare": ["bare.c"], "load": ["load.c", "frame.c"]}
+SOURCES = {"bare": ["bare.c"], "load": ["load.c", "send.c", "receive.c", "frame.c"]}
 LIBRARIES = {"bare": [], "load": ["-lcrypto", "-lm"]}
 
 

@@ -169,7 +169,7 @@ class Result:
             elif busy and busy.median < BUSY and label != "reference":
                 found.append(f"{who}: computed {busy.median:.2f} of the time, the load was the limit: compare CPU time")
             if stalled:
-                found.append(f"{who}: {stalled} datagrams without answer in a closed loop")
+                found.append(f"{who}: {stalled} answers overdue by 100 ms in a closed loop")
         return found
 
 

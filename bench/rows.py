@@ -23,7 +23,7 @@ class Contestant:
     label: str
     spec: Spec
     workload: str
-    fanout: float = 1.0  # expected answers for each datagram; measured before the first repetition
+    fanout: float = 1.0  # expected answers for each datagram; counted before the first repetition
     silent: bool = False
     flood: bool = False  # open loop beyond what the server can take; else a closed loop
     window: int = 1024

@@ -78,7 +78,59 @@ def parser() -> argparse.ArgumentParser:
     made = command("ping", ping, "measure round trips to a peer, and show where it sees us")
     made.add_argument("peer", metavar="HOST:PORT", type=endpoint, help="any peer")
     made.add_argument("-n", "--count", type=count, default=3, metavar="N", help="how many pings (3)")
+    client_commands(commands)
     return whole
+
+
+def client_commands(commands: Any) -> None:
+    """The commands that are ordinary peers; they need no configuration."""
+
+    def command(name: str, text: str, *, via: bool = True, cluster: bool = True) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(handler=client, work=name)
+        made.add_argument("--json", action="store_true", help="print JSON")
+        made.add_argument(
+            "--via",
+            metavar="HOST:PORT",
+            type=endpoint,
+            action="append",
+            default=[],
+            required=via,
+            help="a peer to start from; at least two, so give it twice",
+        )
+        if cluster:
+            made.add_argument("--cluster", required=True, metavar="NAME", help="the application")
+            made.add_argument(
+                "--subcluster", required=True, metavar="NAME", help="the part of it; whoever knows it reads"
+            )
+        return made
+
+    made = command("publish", "publish an event, as any application would")
+    made.add_argument("event", metavar="EVENT", help="its name")
+    made.add_argument("data", metavar="DATA", nargs="?", help="a text; - or nothing: standard input, in parts if large")
+    made.add_argument("--ttl", type=seconds, metavar="SECONDS", help="how long peers keep it (21600)")
+    made.add_argument("--per-minute", type=int, metavar="N", help="packets; 0: as fast as can be (what nodes take)")
+    made.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="without any progress (30)")
+    made = command("listen", "print a JSON line for each event")
+    made.add_argument("event", metavar="EVENT", nargs="?", help="only those of this name")
+    made.add_argument("--raw", action="store_true", help="write the bytes, as publish read them")
+    made.add_argument("-n", "--count", type=count, metavar="N", help="end after N events")
+    made.add_argument("--timeout", type=seconds, metavar="SECONDS", help="end when nothing comes for so long")
+    made = command("nat", "find out our NAT type, and who says so", via=False, cluster=False)
+    made.add_argument("--timeout", type=seconds, default=15.0, metavar="SECONDS", help="in all (15)")
+    made = command("trace", "show how a packet flows: hops, peers, times")
+    made.add_argument("--timeout", type=seconds, default=15.0, metavar="SECONDS", help="for each step (15)")
+
+
+def seconds(text: str) -> float:
+    """A positive time, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"must be more than 0, at most 86400 seconds, not {text!r}")
+    return value
 
 
 def endpoint(text: str) -> tuple[str, int]:
@@ -285,3 +337,16 @@ def ping(options: argparse.Namespace) -> int:
     if options.json:
         show_json(result)
     return 0 if result["received"] else 1
+
+
+def client(options: argparse.Namespace) -> int:
+    """srpnode publish, listen, nat, trace"""
+    from importlib import import_module
+
+    from srpnode import client as module
+
+    work = getattr(import_module(f"srpnode.client_{options.work}"), options.work)
+    try:
+        return module.run(lambda: work(options))
+    except module.ClientError as error:
+        raise FailureError(str(error)) from None

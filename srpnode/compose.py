@@ -1,7 +1,9 @@
 """Putting split messages together again, and knowing which packets are missing.
 
 A head (index 0) says how many fragments there are; each fragment names the head as its previousId and the packet after
-it as its nextId. They arrive in any order. What is kept is bounded in number, bytes and time.
+it as its nextId; its packetId hashes its message and the packetId before it. They arrive in any order, and anybody may
+have sent some that do not belong: those are dropped, and the right ones asked for. What is kept is bounded in number,
+bytes and time.
 """
 
 from __future__ import annotations
@@ -9,10 +11,14 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from srpnode.core.codec import Frame
+
+
+INDEXES_MAX = 65536
 
 
 @dataclass
@@ -34,7 +40,13 @@ class Partial:
             count = json.loads(self.head["message"])["indexes"]
         except (ValueError, KeyError, TypeError):
             return 0
-        return count if isinstance(count, int) and 0 < count <= 65536 else 0
+        return count if isinstance(count, int) and 0 < count <= INDEXES_MAX else 0
+
+    def drop(self, index: int) -> int:
+        """Forgets a fragment; its bytes."""
+        size = len(self.fragments.pop(index)["message"])
+        self.size -= size
+        return size
 
 
 class Composer:
@@ -57,7 +69,8 @@ class Composer:
         if partial is None:
             partial = self._partial[head_id] = Partial(now_s, now_s)
         if frame["index"] == 0:
-            partial.head = frame
+            if sha256(frame["message"]).digest() == head_id:  # the reference hashes the text as it travels
+                partial.head = frame
         elif frame["index"] not in partial.fragments:
             partial.fragments[frame["index"]] = frame
             partial.size += len(frame["message"])
@@ -65,15 +78,36 @@ class Composer:
         partial.touched_s = now_s
         partial.asked = 0
         count = partial.indexes()
+        whole = None
         if count == 0:
             self._forget(head_id)
-        elif count is not None and len(partial.fragments) >= count:
-            self._forget(head_id)
-            if all(i in partial.fragments for i in range(1, count + 1)):
-                return b"".join(partial.fragments[i]["message"] for i in range(1, count + 1))
             self.given_up += 1
+        elif count is not None and len(partial.fragments) >= count:
+            whole = self._whole(head_id, partial, count)
         self._bound(now_s)
-        return None
+        return whole
+
+    def _whole(self, head_id: bytes, partial: Partial, count: int) -> bytes | None:
+        """The message, if each fragment is the one that the packet before it makes it; what is not is dropped."""
+        for index in [index for index in partial.fragments if not 0 < index <= count]:
+            self._bytes -= partial.drop(index)
+        before: bytes | None = head_id
+        for index in range(1, count + 1):
+            frame = partial.fragments.get(index)
+            if frame is None:
+                before = None
+                continue
+            if before is not None:
+                digest = sha256(sha256(before).digest() + sha256(frame["message"]).digest()).digest()
+                if digest != frame["packet_id"]:
+                    self._bytes -= partial.drop(index)
+                    before = None
+                    continue
+            before = frame["packet_id"]
+        if len(partial.fragments) < count:
+            return None
+        self._forget(head_id)
+        return b"".join(partial.fragments[index]["message"] for index in range(1, count + 1))
 
     def missing(self, now_s: float, quiet_s: float, most: int = 64) -> list[bytes]:
         """Ids of packets to ask for: of messages that nothing was added to for quiet_s, longer after each asking."""

@@ -25,7 +25,8 @@ C = TypeVar("C", bound=Callback)
 class Message(bytes):
     """The payload of an event, with where it came from.
 
-    event         its name
+    event         its name; "" when nobody here listens to it by name: only a hash of it travels
+    event_id      that hash, SHA-256 of the name
     packet_id     32 bytes; of a split message that of the packet that arrived last
     public_key    the sender's Ed25519 key, 32 bytes
     verified      whether the sender's signature holds
@@ -35,6 +36,7 @@ class Message(bytes):
     """
 
     event: str
+    event_id: bytes
     packet_id: bytes
     public_key: bytes
     verified: bool

@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,7 +30,7 @@ from srpnode.core import codec, node
 from srpnode.core.node import Node
 from srpnode.crypto import Encryption, KeyPair, wanted
 from srpnode.errors import ClosedError, NetworkError, NoPeersError, NotReadyError, StalledError, UnreachableError
-from srpnode.events import Callback, Emitter
+from srpnode.events import Callback, Emitter, Message
 from srpnode.find import find_peers
 from srpnode.net.loop import Loop
 from srpnode.net.sockets import SocketError, open_udp
@@ -51,6 +52,18 @@ PROXIED_KEEP_ALIVES = 6  # a peer behind a proxy that is not introduced again fo
 
 
 @dataclass(frozen=True)
+class Reflector:
+    """A peer that told us how the network sees us: (address, port) of the peer and of us as it sees us.
+
+    knocked: whether a datagram from another port of it, that we had not written to from that socket, came through.
+    """
+
+    peer: tuple[str, int]
+    seen: tuple[str, int]
+    knocked: bool
+
+
+@dataclass(frozen=True)
 class Info:
     """What the network sees of us. nat_type: 31 static, 15 and 7 easy, 5 hard."""
 
@@ -58,6 +71,7 @@ class Info:
     address: str
     port: int
     nat_type: int
+    reflectors: tuple[Reflector, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +171,9 @@ class Network(Emitter):
         self.subclusters: dict[bytes, Subcluster] = {}
         self.keep_alive_s = keep_alive_s
         self._burst = 0
+        self._records: deque[tuple[Any, ...]] = deque()  # taken from the core, not yet handed out
+        self._pausing = False
+        self._max_peers = max_peers
         self._ready = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._repairing: asyncio.Task[None] | None = None
@@ -413,45 +430,67 @@ class Network(Emitter):
         """The core has something for us."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._notify_fd)
+        if not self._pausing:
+            self._work()
+
+    def _resume(self) -> None:
+        self._pausing = False
+        self._work()
+
+    def _work(self) -> None:
+        """Hands out what the core has, as long as callbacks keep up."""
         while not self._closed and len(self._tasks) < TASKS_MAX:
+            while self._records:
+                if self._take(self._records.popleft()):
+                    # Somebody new: the program has its turn, to say what it wants to hear of this peer.
+                    self._pausing = True
+                    asyncio.get_running_loop().call_soon(self._resume)
+                    return
             try:
                 filled, data = self._ask(node.APP, size=TAKE_BYTES)
             except NetworkError:
                 return
             if filled <= 0:
                 return
-            for record in node.unpack_app(data[:filled]):
-                self._take(record)
+            self._records.extend(node.unpack_app(data[:filled]))
 
-    def _take(self, record: tuple[Any, ...]) -> None:
+    def _take(self, record: tuple[Any, ...]) -> bool:
+        """Handles one record; True when it brought a new peer."""
         kind = record[0]
         if kind == "ready":
-            _, nat_type, address, port = record
-            self.info = Info(self.peer_id, address, port, nat_type)
+            _, nat_type, address, port, reflectors = record
+            self.info = Info(self.peer_id, address, port, nat_type, tuple(Reflector(*each) for each in reflectors))
             self._ready.set()
             self._hand_out("#ready", self.info)
         elif kind == "join":
-            self._joined(*record[1:])
+            return self._joined(*record[1:])
         elif kind == "leave":
             self._left(record[1].hex())
+        elif kind == "message":
+            self._deliver(*record[1:])
         else:
-            with contextlib.suppress(codec.Malformed):
-                self._packet(kind, codec.decode(record[1]), record[2])
+            try:
+                frame = codec.decode(record[1])
+            except codec.Malformed:
+                return False
+            return self._packet(kind, frame, record[2])
+        return False
 
     def _joined(
         self, peer_id: bytes, cluster: bytes, subcluster: bytes, nat_type: int, direct: bool, address: str, port: int
-    ) -> None:
+    ) -> bool:
         sub = self.subclusters.get(subcluster)
         if sub is None or cluster != self.cluster_id:
-            return
+            return False
         peer = sub.peers.get(peer_id.hex())
         if peer is not None:
             peer.address, peer.port, peer.nat_type, peer.direct = address, port, nat_type, direct
             peer._heard_s = time.monotonic()
-            return
+            return False
         peer = sub.peers[peer_id.hex()] = Peer(sub, peer_id, address, port, nat_type, direct)
         sub._hand_out("#join", peer)
         self._hand_out("#join", peer)
+        return True
 
     def _left(self, peer_id: str) -> None:
         for sub in self.subclusters.values():
@@ -461,31 +500,39 @@ class Network(Emitter):
                 self._hand_out("#leave", peer)
                 peer._end()
 
-    def _packet(self, kind: str, frame: Frame, source: tuple[str, int]) -> None:
+    def _packet(self, kind: str, frame: Frame, source: tuple[str, int]) -> bool:
+        """Takes a packet in; True when it brought a new peer."""
         if kind == "answer":
             future = self._answers.get(frame["usr3"])
             if future is not None and not future.done():
                 future.set_result((frame, source))
         sub = self.subclusters.get(frame["subcluster_id"])
         if sub is None or frame["cluster_id"] != self.cluster_id:
-            return
+            return False
         streamed = kind == "stream"
         message = sub._receive(frame, streamed, source)
         if message is None:
             if kind == "answer":  # one hole after the other, without waiting for silence
                 for packet_id in sub._published.after(frame):
                     self._ask_for(packet_id)
-            return
-        peer = sub.peers.get(frame["usr4"].hex()) if streamed else None
+            return False
+        if streamed and message.peer_id not in sub.peers and len(sub.peers) < self._max_peers:
+            # A member that we have not been told of may stream to us already: it is met now.
+            self._records.appendleft(("message", sub, message))
+            return self._joined(frame["usr4"], frame["cluster_id"], frame["subcluster_id"], 0, False, *source)
+        self._deliver(sub, message)
+        return False
+
+    def _deliver(self, sub: Subcluster, message: Message) -> None:
+        """Hands a message to all who listen."""
+        peer = sub.peers.get(message.peer_id)
         if peer is not None:
             peer._heard_s = time.monotonic()
+        message.event = sub._name(message.event_id) or (peer and peer._name(message.event_id)) or ""
         for emitter in (sub, peer):
-            name = emitter._name(frame["usr1"]) if emitter is not None else None
-            if emitter is not None and name is not None and not name.startswith("#"):
-                message.event = name
-                emitter._hand_out(name, message)
-        if not streamed:
-            self._hand_out("#message", message)
+            if emitter is not None and emitter._name(message.event_id) and not message.event.startswith("#"):
+                emitter._hand_out(message.event, message)
+        sub._hand_out("#message", message)
 
     async def _repair(self) -> None:
         """Asks for packets of messages that stand still: what was lost on the way is somewhere else."""
@@ -520,8 +567,8 @@ class Network(Emitter):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._complain(error)
-        if full and not self._closed:
-            self._wake()
+        if full and not self._closed and not self._pausing:
+            self._work()
 
     def _complain(self, error: BaseException) -> None:
         asyncio.get_running_loop().call_exception_handler({"message": "an event's callback failed", "exception": error})

@@ -4,7 +4,7 @@ from srpnode.core.state cimport Own, State
 from srpnode.core.types cimport srp_datagram, srp_frame, srp_message
 
 cdef enum AppKind:
-    APP_READY = 1       # natType u8, port u16, address u32
+    APP_READY = 1       # see tell_ready
     APP_JOIN = 2        # peer_id, cluster, subcluster (32 each), natType u8, direct u8, port u16, address u32
     APP_LEAVE = 3       # peer_id
     # A datagram, then the port u16 and the address u32 that it came from:

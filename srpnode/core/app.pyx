@@ -77,6 +77,8 @@ cdef enum:
 
 cdef void put(State *s, const void *data, uint32_t size) noexcept nogil:
     cdef uint32_t at = s.app_tail % s.app_size, first = s.app_size - at
+    if size == 0:  # perhaps with NULL
+        return
     if first > size:
         first = size
     memcpy(s.app + at, data, first)
@@ -97,10 +99,22 @@ cdef bint tell(State *s, uint8_t kind, const void *a, uint32_t a_len, const void
     return True
 
 cdef void tell_ready(State *s) noexcept nogil:
-    cdef uint8_t body[7]
+    """natType u8, port u16, address u32; then for both reflectors address u32, port u16, where it sees us (u32, u16), knocked u8."""
+    cdef uint8_t body[7 + 2 * 13]
+    cdef uint8_t *at = body + 7
+    cdef srp_peer *p
+    cdef int i
     body[0] = s.nat_type
     memcpy(body + 1, &s.port, 2)
     memcpy(body + 3, &s.address, 4)
+    for i in range(2):
+        p = &s.peers.peer[s.reflection.first if i == 0 else s.reflection.second]
+        memcpy(at, &p.addr, 4)
+        memcpy(at + 4, &p.port, 2)
+        memcpy(at + 6, &s.reflection.seen_addr[i], 4)
+        memcpy(at + 10, &s.reflection.seen_port[i], 2)
+        at[12] = (s.reflection.probes >> i) & 1
+        at += 13
     tell(s, APP_READY, body, sizeof(body), NULL, 0)
 
 cdef void tell_join(State *s, const uint8_t *peer_id, const uint8_t *cluster, const uint8_t *subcluster, uint8_t nat_type,
@@ -154,8 +168,15 @@ cdef void met_peer(State *s, uint32_t slot, const uint8_t *cluster, const uint8_
 cdef void met_by_frame(State *s, uint32_t slot, const uint8_t *data, srp_frame *frame) noexcept nogil:
     """Likewise, by the cluster and subcluster that a frame of the peer names."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
+    cdef uint64_t key
     if c.len != 32:
         return
+    if s.owns == 0 and srp_unset(data, u):
+        # What most pings do: name the same cluster again.
+        key = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
+        if s.peers.peer[slot].last_cluster == key:
+            return
+        s.peers.peer[slot].last_cluster = key
     if s.owns != 0 and u.len == 32:
         met_peer(s, slot, data + c.at, data + u.at)
     elif srp_unset(data, u):

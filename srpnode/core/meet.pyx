@@ -207,7 +207,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     cdef uint8_t *at
     cdef uint32_t i, offset, size
     cdef srp_peer *p = &s.peers.peer[slot]
-    if frame.hops >= SRP_HOPS_MAX or s.address == 0:
+    if frame.hops >= SRP_HOPS_MAX or s.address == 0 or s.nat_type != 31:  # only one that all can reach is a rendezvous peer
         return
     choose_for_relay(s, &choice, sub, cluster, met)
     if choice.count == 0:

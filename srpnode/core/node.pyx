@@ -9,8 +9,6 @@ What happens to a datagram, in this order: cheap refusals, the frame, the source
 then the handler of its type (reach, meet, gossip, sync). Nothing here allocates, locks, scans or asks the system for anything;
 all memory is taken at construction; randomness comes from the seed. Every refusal has a counter (cext/counters.h).
 """
-import os
-
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -121,11 +119,13 @@ from srpnode.core.types cimport (
     srp_recent_cell,
     srp_recent_cells,
     srp_recent_init,
+    srp_recent_prefetch,
     srp_sha256,
     srp_sip,
     srp_span,
     srp_store_bytes,
     srp_store_init,
+    srp_store_prefetch,
     srp_pow2,
 )
 
@@ -307,6 +307,20 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     else:
         on_intro(s, d, &frame, &message, slot)
 
+cdef inline void look_ahead(State *s, srp_datagram *d) noexcept nogil:
+    """Has the memory fetched that a datagram will need soon: its sender's place, and of a publish its gate and cache cells."""
+    cdef uint32_t at = 23, i
+    srp_index_prefetch(&s.peers.by_endpoint, srp_endpoint_hash(&s.peers, d.addr, d.port))
+    if d.len < 200 or d.data[4] != SRP_PUBLISH:
+        return
+    for i in range(3):  # past clusterId, subclusterId and previousId
+        at += 2 + d.data[at + 1]
+        if at > d.len - 34:
+            return
+    if d.data[at] == 0 and d.data[at + 1] == 32:
+        srp_recent_prefetch(&s.gate_publish, srp_sip(&s.key, d.data + at + 2, 32))
+        srp_store_prefetch(&s.store, d.data + at + 2)
+
 cdef void set_time(State *s, srp_now now) noexcept nogil:
     """Takes the driver's time. The monotonic clock never goes back here; jumps of the other reach wire fields only."""
     cdef int64_t elapsed
@@ -472,10 +486,11 @@ cdef class Node:
         cdef State *s = self.state
         cdef uint32_t i
         set_time(s, now)
+        for i in range(PREFETCH if PREFETCH < count else count):
+            look_ahead(s, &batch[i])
         for i in range(count):
             if i + PREFETCH < count:
-                srp_index_prefetch(&s.peers.by_endpoint,
-                                   srp_endpoint_hash(&s.peers, batch[i + PREFETCH].addr, batch[i + PREFETCH].port))
+                look_ahead(s, &batch[i + PREFETCH])
             receive_one(s, &batch[i])
 
     cdef void tick_at(self, srp_now now) noexcept nogil:
@@ -744,7 +759,7 @@ cdef class Node:
         buffer = self.scratch
         result = self.command(kind, buffer, n, self.state.now)
         if result < 0:
-            raise OSError(-result, os.strerror(-result))
+            raise OSError(-result, REFUSALS.get(-result, "refused"))
         return result
 
     def app_events(self):
@@ -766,6 +781,7 @@ cdef class Node:
 
 # --- commands, packed and unpacked ------------------------------------------------------------------------------------------
 
+REFUSALS = {2: "not joined", 17: "known already", 22: "not a packet for this", 28: "too many", 105: "queue full", 113: "no way there"}
 JOIN = COMMAND_JOIN
 LEAVE = COMMAND_LEAVE
 PUBLISH = COMMAND_PUBLISH
@@ -886,12 +902,22 @@ cdef uint32_t take_records(State *s, uint8_t *out, uint32_t room) noexcept nogil
     return done
 
 
-def unpack_app(const uint8_t[:] data):
+def unpack_reflectors(bytes body):
+    """Who told us our address: [((address, port), where it sees us, whether its probe socket reached ours), …]."""
+    result = []
+    for at in range(0, len(body) - 12, 13):
+        peer = (address_text(int.from_bytes(body[at:at + 4], "little")), int.from_bytes(body[at + 4:at + 6], "little"))
+        seen = (address_text(int.from_bytes(body[at + 6:at + 10], "little")), int.from_bytes(body[at + 10:at + 12], "little"))
+        result.append((peer, seen, bool(body[at + 12])))
+    return result
+
+
+def unpack_app(data):
     """The records of an APP command's answer, oldest first:
 
-    ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
-    ("leave", peer_id), and ("packet", datagram, (address, port)) with where it came from; likewise "stream" and "answer".
-    Ids are bytes.
+    ("ready", nat_type, address, port, reflectors), see unpack_reflectors();
+    ("join", peer_id, cluster, subcluster, nat_type, direct, address, port); ("leave", peer_id);
+    ("packet", datagram, (address, port)) with where it came from, likewise "stream" and "answer". Ids are bytes.
     """
     cdef bytes copy = bytes(data)
     cdef Py_ssize_t at = 0
@@ -903,15 +929,17 @@ def unpack_app(const uint8_t[:] data):
         at += 2 + size
         if kind == APP_READY:
             result.append(("ready", body[0], address_text(int.from_bytes(body[3:7], "little")),
-                           int.from_bytes(body[1:3], "little")))
+                           int.from_bytes(body[1:3], "little"), unpack_reflectors(body[7:])))
         elif kind == APP_JOIN:
             result.append(("join", body[:32], body[32:64], body[64:96], body[96], bool(body[97]),
                            address_text(int.from_bytes(body[100:104], "little")), int.from_bytes(body[98:100], "little")))
         elif kind == APP_LEAVE:
             result.append(("leave", body))
         else:
-            source = (address_text(int.from_bytes(body[-4:], "little")), int.from_bytes(body[-6:-4], "little"))
-            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:-6], source))
+            size -= 1 + 6  # the datagram; port and address of its sender follow
+            source = (address_text(int.from_bytes(body[size + 2:], "little")),
+                      int.from_bytes(body[size:size + 2], "little"))
+            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:size], source))
     return result
 
 

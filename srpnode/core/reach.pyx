@@ -11,7 +11,7 @@ from srpnode.core.app cimport met_by_frame, tell_leave
 from srpnode.core.choose cimport proven
 from srpnode.core.nat cimport compare_mapping, on_reflection_pong
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.punch cimport forget_socket, reached
+from srpnode.core.punch cimport forget_socket, reached, was_opened
 from srpnode.core.state cimport (
     EVENT_CONNECTED,
     EVENT_GONE,
@@ -424,6 +424,11 @@ cdef uint32_t make_room(State *s) noexcept nogil:
         srp_peers_remove(&s.peers, victim)
     return victim
 
+cdef int64_t interval_us(State *s) noexcept nogil:
+    """From one heartbeat of a peer to its next; the same for all, so that they stay in order. Behind a NAT a little oftener, so
+    that a mapping that lives 30 s stays open."""
+    return s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
+
 cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
     """A place for an endpoint that just proved itself; SRP_NONE (counted) when a limit stands against it."""
     cdef uint32_t slot, reason = 0
@@ -437,7 +442,7 @@ cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noex
         drop(s, reason)
         log_event(s, EVENT_REFUSED, <uint8_t>reason, addr, port, NULL)
         return SRP_NONE
-    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + s.keep_alive_us)
+    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + interval_us(s))
     s.peers.peer[slot].local = local
     return slot
 
@@ -507,6 +512,14 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if memcmp(message.requester_peer_id, s.peer_id, 32) == 0:
         drop(s, SRP_DROP_self_named)
         return
+    if not known and connection and s.attempts_active != 0 and was_opened(s, d.addr, d.port, message.requester_peer_id):
+        slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
+        if slot == <uint32_t>SRP_NONE:
+            slot = admit(s, d.addr, d.port, d.local)
+        if slot != <uint32_t>SRP_NONE:
+            known = True
+            s.budget = -1
+            s.peers.peer[slot].last_proof_us = s.peers.peer[slot].last_update_us = s.now.mono_us
     if known:
         if has_nat:
             welcome(s, slot, d, frame, message)
@@ -530,7 +543,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if is_reflection:
         pong.has |= 1u << SRP_KEY_IS_REFLECTION
         pong.truth |= 1u << SRP_KEY_IS_REFLECTION
-    else:
+    elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
     if connection:
@@ -544,7 +557,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_IS_PROBE
             pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
     at = out_reserve(s)
-    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
+    # From where it was asked: the peer whose packets come to a socket of the pool knows only that one.
+    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, d.socket):
         return
     if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
         probe_port = message.probe_external_port
@@ -560,7 +574,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
     if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
-        send_proof_ping(s, d.addr, d.port, d.local)
+        send_plain_ping(s, d.addr, d.port, d.local, d.socket)
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
 
@@ -624,8 +638,6 @@ cdef void heartbeats(State *s) noexcept nogil:
     cdef int64_t most = (s.now.mono_us - s.heartbeat_at_us) // step_us
     cdef int64_t burst = 64 + 250000 // step_us
     cdef int visits = 256
-    # Behind a NAT a little oftener, so that a mapping that lives 30 s stays open.
-    cdef int64_t interval_us = s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
     cdef uint32_t slot
     cdef srp_peer *p
     if burst > 256:
@@ -655,7 +667,7 @@ cdef void heartbeats(State *s) noexcept nogil:
         most -= 1
         s.heartbeat_at_us += step_us
         p.last_ping_us = s.now.mono_us
-        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
+        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us(s))
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
             send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
             if s.reflection.ready:  # the answer to a connection says nothing of our own address, this one does

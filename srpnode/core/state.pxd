@@ -144,8 +144,10 @@ ctypedef struct Reflection:
     uint16_t port
     uint16_t probe_port                 # of our probe socket, seen from outside
     uint32_t addr
-    uint16_t mapped_port                # what the first answer said
+    uint32_t seen_addr[2]               # where the first and the second see us
+    uint16_t seen_port[2]
     uint8_t dependent
+    uint8_t again                       # knocks that did not come were asked for once more
     int64_t due_us
 
 ctypedef struct Event:

@@ -58,7 +58,7 @@ cdef enum:
     STEP_US = 10000           # a job is served that often
     AT_ONCE = 8               # so few packets need no job
     WALK = 64                 # ids or packets looked at in one step
-    REFRESH_US = 100000       # a changed cache is summarised again after that long,
+    REFRESH_US = 250000       # a changed cache is summarised again after that long,
     REFRESH_LARGE_US = 500000 # or that long when it holds many packets
     LARGE = 20000
     REFRESH_IDS = 512         # hashed in one slice

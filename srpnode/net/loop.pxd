@@ -39,7 +39,8 @@ cdef class Loop:
     cdef readonly Node node
     cdef object _sockets           # index -> socket object, kept so that the descriptors stay open
     cdef object _thread
-    cdef object _lock              # one poster at a time
+    cdef object _lock              # one poster at a time …
+    cdef object _beat_lock         # … and one heartbeat under way
     cdef object _outstanding       # commands whose poster did not wait to the end
     cdef object _calls             # keeps an injected table of system calls
     cdef readonly str failure      # why the loop ended by itself, "" otherwise
@@ -51,7 +52,7 @@ cdef class Loop:
     cdef srp_datagram *batch
     cdef uint8_t *data
     cdef uint32_t batch_size, pool_size
-    cdef bint gro, fine_wait, stopping, running, pause
+    cdef bint gro, fine_wait, running, pause
     cdef int epoll, error
     cdef int notify_fd             # of the application, -1: none
     cdef bint notified             # since its last command

@@ -36,7 +36,6 @@ from srpnode.net.mailbox cimport (
     SRP_COMMAND_HEARTBEAT,
     SRP_COMMAND_OPEN_POOL,
     SRP_COMMAND_REPLACE,
-    SRP_COMMAND_STOP,
     srp_command,
     srp_command_done,
     srp_command_finish,
@@ -44,6 +43,8 @@ from srpnode.net.mailbox cimport (
     srp_mailbox,
     srp_mailbox_awake,
     srp_mailbox_post,
+    srp_mailbox_stop,
+    srp_mailbox_stopped,
     srp_mailbox_take,
 )
 from srpnode.net.udp cimport (
@@ -51,6 +52,7 @@ from srpnode.net.udp cimport (
     SRP_UDP_BLOCKED,
     SRP_UDP_COUNT,
     SRP_UDP_DONE,
+    SRP_UDP_IN_DATAGRAMS,
     SRP_UDP_OUT_CALLS,
     SRP_UDP_STALLED,
     SRP_UDP_STRIDE,
@@ -228,6 +230,7 @@ cdef class Loop:
         self._sockets = {}
         self._thread = None
         self._lock = threading.Lock()
+        self._beat_lock = threading.Lock()
         self._outstanding = []
         self.batch_size = batch
         self.pool_size = pool_size
@@ -341,13 +344,9 @@ cdef class Loop:
 
     def stop(self, double timeout_s=1.0):
         """Sends what is queued, ends the thread, leaves received datagrams in the sockets; False when it did not end in time."""
-        deadline = time.monotonic() + timeout_s
-        if self.alive():
-            try:
-                self._post(SRP_COMMAND_STOP, b"", 0, timeout_s)
-            except (TimeoutError, RuntimeError):
-                pass
-        return self.join(max(deadline - time.monotonic(), 0.0))
+        if self.running:
+            srp_mailbox_stop(self.mailbox)
+        return self.join(timeout_s)
 
     def join(self, timeout_s=None):
         """Waits until the thread has ended; False when it has not within timeout_s seconds."""
@@ -363,8 +362,8 @@ cdef class Loop:
         """Has the core obey a command (kind >= CORE_COMMAND) between two batches.
 
         The core sees max(len(data), size) bytes that begin with data and may write its answer there. Returns its result and
-        these bytes. Raises TimeoutError when the loop does not come to it in timeout_s seconds (it may still obey later), RuntimeError
-        when the loop does not run, BlockingIOError when 64 commands wait already.
+        these bytes. Raises TimeoutError when the loop does not come to it in timeout_s seconds (it may still obey later),
+        RuntimeError when the loop does not run or 64 commands wait already.
         """
         if kind < SRP_COMMAND_CORE:
             raise ValueError(f"kinds below {SRP_COMMAND_CORE} are the loop's own")
@@ -405,10 +404,26 @@ cdef class Loop:
         send buffer is full, but the loop runs).
         """
         question = os.urandom(16) + struct.pack("=q", int(timeout_s * 1e6))
-        result = self._post(SRP_COMMAND_HEARTBEAT, question, 0, timeout_s + 0.1)[0]
+        with self._beat_lock:
+            result = self._post(SRP_COMMAND_HEARTBEAT, question, 0, timeout_s + 0.1)[0]
         if result < 0:
             raise OSError(-result, os.strerror(-result))
         return result
+
+    def serves(self, double timeout_s=1.0):
+        """Whether the loop handles datagrams: what a watchdog should ask.
+
+        True when its own one came back (see beat). In a flood or behind a jammed link that may take longer than anybody
+        should wait; then true when others were handled meanwhile, or when it could not leave for a full send buffer.
+        """
+        cdef uint64_t before = self.udp[SRP_UDP_IN_DATAGRAMS]
+        try:
+            self.beat(timeout_s)
+        except BlockingIOError:
+            return True
+        except (OSError, RuntimeError):
+            return self.alive() and self.udp[SRP_UDP_IN_DATAGRAMS] != before
+        return True
 
     cdef object _post(self, uint32_t kind, bytes data, uint64_t size, double timeout_s):
         cdef Command posted = Command.__new__(Command)
@@ -424,34 +439,29 @@ cdef class Loop:
         command.kind = kind
         command.data = posted.memory
         command.size = size
-        deadline = time.monotonic() + timeout_s
-        if not self._lock.acquire(timeout=max(timeout_s, 0.0)):
-            raise TimeoutError("another command is under way")
-        try:
+        with self._lock:
             if not self.running:
                 raise RuntimeError("the loop does not run")
             self._outstanding = [other for other in self._outstanding if not is_done(other)]
             error = srp_mailbox_post(self.mailbox, command)
             if error < 0:
-                raise BlockingIOError(-error, "too many commands wait for the loop")
+                raise RuntimeError("too many commands wait for the loop")
             self._outstanding.append(posted)
-            while not done:
-                left_us = <int64_t>((deadline - time.monotonic()) * 1000000)
-                if left_us <= 0:
-                    raise TimeoutError(f"no answer to command {kind} in {timeout_s} s")
-                with nogil:
-                    done = srp_command_wait(command, min(left_us, <int64_t>100000))
-                PyErr_CheckSignals()
-                if not done and not self.running:
-                    done = srp_command_done(command)
-                    if not done:
-                        raise RuntimeError("the loop ended")
-            self._outstanding.remove(posted)
-            if command.result == -ESHUTDOWN:
-                raise RuntimeError("the loop ended")
-            return command.result, posted.memory[:size]
-        finally:
-            self._lock.release()
+        deadline = time.monotonic() + timeout_s
+        while not done:
+            left_us = <int64_t>((deadline - time.monotonic()) * 1000000)
+            if left_us <= 0:
+                raise TimeoutError(f"no answer to command {kind} in {timeout_s} s")
+            with nogil:
+                done = srp_command_wait(command, min(left_us, <int64_t>100000))
+            PyErr_CheckSignals()
+            if not done and not self.running:
+                done = srp_command_done(command)
+                if not done:
+                    raise RuntimeError("the loop ended")
+        if command.result == -ESHUTDOWN:
+            raise RuntimeError("the loop ended")
+        return command.result, posted.memory[:size]
 
     def counters(self):
         """What happened so far, by name; cext/udp.h and loop.pxd say what each means.
@@ -487,7 +497,7 @@ cdef class Loop:
         cdef int i, ready
         self._read_clock()
         self._serve_mailbox()
-        while not self.stopping:
+        while not self.error and not srp_mailbox_stopped(self.mailbox):
             self.own[OWN_ROUNDS] += 1
             if self.blocked:
                 self._wait_writable()
@@ -542,7 +552,6 @@ cdef class Loop:
         if ready < 0:
             if c_errno != EINTR:
                 self.error = c_errno
-                self.stopping = True
             return 0
         return ready
 
@@ -682,7 +691,7 @@ cdef class Loop:
     cdef void _start_heartbeat(self, srp_command *command) noexcept nogil:
         cdef int64_t timeout_us
         memcpy(&timeout_us, <uint8_t *>command.data + 16, 8)
-        self._end_heartbeat(-ECANCELED)
+        self._end_heartbeat(-ECANCELED)  # of a poster that was interrupted
         # The magic, so that a filter in the kernel that drops everything else lets it pass.
         self.heartbeat[0] = 0x03
         self.heartbeat[1] = 0x05
@@ -736,9 +745,6 @@ cdef class Loop:
         if command.kind >= SRP_COMMAND_CORE:
             command.result = self.node.command(command.kind, command.data, command.size, self.now)
             self.notified = False  # the application may have taken what waited, and more may come before we look again
-        elif command.kind == SRP_COMMAND_STOP:
-            self.stopping = True
-            command.result = 0
         elif command.kind == SRP_COMMAND_OPEN_POOL:
             command.result = self._open_pool()
         elif command.kind == SRP_COMMAND_CLOSE_POOL:

@@ -43,9 +43,7 @@ class Holder:
         return f"{self.name} (pid {self.pid}, user {self.uid})"
 
 
-def open_udp(
-    address: str, port: int, *, receive_bytes: int = RECEIVE_BYTES, send_bytes: int = SEND_BYTES
-) -> socket.socket:
+def open_udp(address: str, port: int, *, receive_bytes: int = RECEIVE_BYTES, send_bytes: int = SEND_BYTES) -> socket.socket:
     """A bound IPv4 socket with everything the loop relies on; port 0: the system chooses one.
 
     receive_bytes and send_bytes are wished sizes of the kernel's buffers, the system may allow less (net.core.rmem_max,

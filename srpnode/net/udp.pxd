@@ -9,6 +9,7 @@ cdef extern from "udp.h" nogil:
         SRP_UDP_STRIDE
         SRP_UDP_STRIDE_GRO
         SRP_UDP_COUNT
+        SRP_UDP_IN_DATAGRAMS
         SRP_UDP_OUT_CALLS
         SRP_UDP_DONE
         SRP_UDP_BLOCKED

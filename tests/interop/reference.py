@@ -263,9 +263,9 @@ class Client:
         self, type_: int | None = None, source: str | None = None, socket: str | None = None, since: int = 0
     ) -> list[dict[str, Any]]:
         """The datagrams it was handed, in order: type, from, socket, hops, packetId, message, …"""
-        entries: list[dict[str, Any]] = self._request(
-            "log", type=type_, **{"from": source}, socket=socket, since=since
-        )["entries"]
+        entries: list[dict[str, Any]] = self._request("log", type=type_, **{"from": source}, socket=socket, since=since)[
+            "entries"
+        ]
         return entries
 
     def log_length(self) -> int:

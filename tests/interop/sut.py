@@ -157,9 +157,7 @@ class SrpNode:
             wait_answering(probes, self._pinger, ended=lambda: process.poll() is not None)
         except AssertionError as error:
             raise AssertionError(f"{error}{self._tail()}") from None
-        self.entries = [
-            Entry(e["name"], e["address"], e["port"], e["probePort"], e["peerId"]) for e in self._json("info")
-        ]
+        self.entries = [Entry(e["name"], e["address"], e["port"], e["probePort"], e["peerId"]) for e in self._json("info")]
         assert [(e.address, e.port, e.probe_port) for e in self.entries] == [
             (e.address, e.port, e.probe_port) for e in probes
         ], "info must name the configured endpoints"

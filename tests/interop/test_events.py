@@ -120,9 +120,7 @@ def test_an_answer_finds_its_way_back(node: Introducer, clients: Clients, raw: N
     question = holder.wait(lambda a: a.packet.type == datagram.QUERY, "the question, relayed")
     assert question.packet.json == {"packetId": packet.packet_id.hex()}
     holder.send(packet.answer_to(question.packet), entry)
-    found = asker.wait(
-        lambda a: a.packet.type == datagram.QUERY and a.packet.usr4 == b"2", "the answer on the way it came"
-    )
+    found = asker.wait(lambda a: a.packet.type == datagram.QUERY and a.packet.usr4 == b"2", "the answer on the way it came")
     assert found.packet.packet_id == packet.packet_id
     assert found.packet.message == packet.message
     bystander.ping(entry)  # what the node sent before has come
@@ -175,9 +173,7 @@ def test_hops_of_a_stream_are_counted(node: Introducer, raw: NewRaw) -> None:
 
 # The reference gates a summary by its bytes, so that it serves only the first of several late joiners; the others are
 # saved two seconds later by a sync that they mean for a peer behind a proxy and send to the proxy, the node.
-def test_partly_overlapping_caches_converge_for_all_late_joiners(
-    node: Introducer, clients: Clients, raw: NewRaw
-) -> None:
+def test_partly_overlapping_caches_converge_for_all_late_joiners(node: Introducer, clients: Clients, raw: NewRaw) -> None:
     events = [f"event {i}".encode() * (1 + i % 7) for i in range(40)]
     datagrams = packed(clients, *events)
     everything = ids(datagrams)

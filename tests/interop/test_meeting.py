@@ -50,8 +50,7 @@ def test_fifty_clients_in_five_clusters(start_node: StartNode, clients: Clients)
     node = start_node(keep_alive_s=2.5)
     options = {"keep_alive_ms": KEEP_ALIVE_MS}
     members = {
-        f"cluster-{i}": [clients(node, cluster=f"cluster-{i}", **options) for _ in range(MEMBERS)]
-        for i in range(CLUSTERS)
+        f"cluster-{i}": [clients(node, cluster=f"cluster-{i}", **options) for _ in range(MEMBERS)] for i in range(CLUSTERS)
     }
     everybody = [client for cluster in members.values() for client in cluster]
     for client in everybody:
@@ -115,17 +114,22 @@ def test_two_behind_symmetric_nats_talk_through_the_node(node: Introducer, clien
 
 
 # The reference passes in its own way: its introducers introduce on relayed joins, to whatever address those claim.
-def test_two_nodes_introduce_by_rendezvous(start_node: StartNode, clients: Clients) -> None:
+@pytest.mark.parametrize("order", ["together", "one-after-the-other"])
+def test_two_nodes_introduce_by_rendezvous(start_node: StartNode, clients: Clients, order: str) -> None:
     """A client of one node and a client of another, of one cluster: each knows only its own node."""
     first = start_node()
     second = start_node(peers=tuple(first.entries))
     first.set_peers(second.entries)
-    a = clients(first)
-    b = clients(second)
-    for client in (a, b):
-        client.ready()
+    made = []
+    for node in (first, second):
+        client = clients(node)
         client.join("subcluster")
         client.listen("subcluster", "hello")
+        if order == "one-after-the-other":  # then only the second one's join leads to the meeting
+            client.ready()
+            settled(client.log_length, quiet_s=1.5)
+        made.append(client)
+    a, b = made
     for client, other in ((a, b), (b, a)):
         client.wait_join(other)
         peer = client.wait_connected(other)

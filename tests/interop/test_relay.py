@@ -46,9 +46,7 @@ def connected(raw: NewRaw, entry: Entry, count: int, cluster: bytes = CLUSTER) -
 
 def copies(peers: Iterable[RawPeer], packet: Packet, source: Entry | None = None) -> list[int]:
     """For each peer, how many copies of the packet it was sent."""
-    return [
-        sum(a.packet.packet_id == packet.packet_id for a in peer.arrivals(datagram.PUBLISH, source)) for peer in peers
-    ]
+    return [sum(a.packet.packet_id == packet.packet_id for a in peer.arrivals(datagram.PUBLISH, source)) for peer in peers]
 
 
 def answers(packet: Packet, arrival: Arrival) -> bool:

@@ -81,9 +81,7 @@ def test_a_restarted_client_is_served_again(start_node: StartNode, clients: Clie
     port = free_port(a.address) if change == "port" else a.port
     # A reference client throws on a heartbeat that comes before it knows its NAT type, and b sends some.
     clients.forgiven.append("Error: expected 'natType' to be of type 'number', got 'null'")
-    again = clients(
-        node, address=address, port=port, peer_id=a.peer_id, resume=a.name, keep_alive_ms=CLIENT_KEEP_ALIVE_MS
-    )
+    again = clients(node, address=address, port=port, peer_id=a.peer_id, resume=a.name, keep_alive_ms=CLIENT_KEEP_ALIVE_MS)
     again.ready()
     if not REFERENCE:  # the node knows better
         ours = {entry.endpoint for entry in node.entries}

@@ -13,6 +13,7 @@ import pytest
 
 from . import introducers
 from .attempt import Try, attempt
+from .delay import Delay
 from .matrix import all_pairs
 from .nat import NAT_TYPE, NatKind, NatOptions
 from .pairing import Mode, Pair, PairSetup, Start
@@ -69,6 +70,16 @@ def test_pair_discovers_its_types_meets_on_both_sides_and_talks(pair: tuple[NatK
         else:
             assert result.path == ("direct", "direct"), evidence
         assert result.errors == (), evidence
+
+
+@pytest.mark.parametrize("kind", [NatKind.NONE, NatKind.FULL_CONE, NatKind.ADDRESS_RESTRICTED])
+def test_a_symmetric_peer_learns_of_an_easy_one_where_datagrams_overtake_each_other(kind: NatKind) -> None:
+    """It is connected by a pong, which names no cluster: its #join has to come another way, whatever comes first."""
+    setup = PairSetup((kind, NatKind.SYMMETRIC), delay=Delay(30, 20))
+    offsets_s = {Mode.TOGETHER: 0.0, Mode.SOON: 0.5}
+    starts = [Start(first, mode, offset_s) for first in (0, 1) for mode, offset_s in offsets_s.items()]
+    for result in asyncio.run(_try_all([setup], starts))[setup]:
+        assert result.both_joined_ms is not None, f"{result.start.name}\n{result.evidence}"
 
 
 def test_one_address_cannot_tell_an_address_restricted_nat_from_an_open_one() -> None:

@@ -74,9 +74,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.sock.close()
 
     def send(self, numbers: Iterable[int]) -> None:
@@ -88,9 +86,7 @@ class Client:
         """Until no more pings than that wait for their pong. Each pong must have been asked for, and come once."""
         deadline = time.monotonic() + DEADLINE_S
         while len(self.waiting) > at_most:
-            assert time.monotonic() < deadline, (
-                f"{len(self.waiting)} pings were not answered: {sorted(self.waiting)[:9]}"
-            )
+            assert time.monotonic() < deadline, f"{len(self.waiting)} pings were not answered: {sorted(self.waiting)[:9]}"
             with contextlib.suppress(TimeoutError):
                 data, source = self.sock.recvfrom(65536)
                 number = ponged(data)
@@ -126,9 +122,7 @@ def proven(client: Client, peer_id: bytes) -> None:
 class Running:
     """A node with its sockets in a loop that runs."""
 
-    def __init__(
-        self, address: str = "127.0.0.1", *, start: bool = True, node: dict[str, Any] | None = None, **settings: Any
-    ):
+    def __init__(self, address: str = "127.0.0.1", *, start: bool = True, node: dict[str, Any] | None = None, **settings: Any):
         self.main = settings.pop("main", None) or sockets.open_udp(address, 0)
         self.probe = sockets.open_udp(address, 0)
         port = self.main.getsockname()[1]

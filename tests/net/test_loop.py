@@ -6,15 +6,19 @@ import contextlib
 import ctypes
 import errno
 import gc
+import json
 import os
 import resource
 import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,6 +31,7 @@ from srpnode.net.loop import Loop
 from tests.net.echo import Client, Running, calls_of, ping, proven, running, until
 
 UDP_SEGMENT = 103
+ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
@@ -170,9 +175,7 @@ def test_a_dead_link_does_not_stop_it(inject: ctypes.CDLL) -> None:
         inject.inject_send(errno.EAGAIN, 0, -1)
         client.send(range(1000, 1200))
         until(lambda: at.count("in_datagrams") == 200, "it stopped receiving")
-        until(
-            lambda: at.count("out_drop_jammed") == at.node.counters()["out_datagrams"] > 200, "output was not given up"
-        )
+        until(lambda: at.count("out_drop_jammed") == at.node.counters()["out_datagrams"] > 200, "output was not given up")
         with pytest.raises(BlockingIOError):
             at.loop.beat(0.1)
         inject.inject_reset()
@@ -222,6 +225,15 @@ def test_errors_of_receiving_do_not_stop_it(inject: ctypes.CDLL) -> None:
         assert at.count("in_errors") == 60
 
 
+def test_without_epoll_pwait2_it_waits_in_milliseconds() -> None:
+    command = [sys.executable, "-m", "tests.net.without_pwait2"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["epoll_pwait2"] is False
+    assert told["idle_rounds"] < 50
+
+
 # --- the heartbeat ------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +276,24 @@ def test_a_heartbeat_that_does_not_come_back_is_reported_and_its_late_return_har
         gc.collect()
         client.ask(range(10))
         assert at.loop.beat(30) >= 0
+
+
+def test_a_watchdog_is_not_misled(inject: ctypes.CDLL) -> None:
+    with running(calls=calls_of(inject), jam_ms=60000) as at, Client(at.to) as client:
+        assert at.loop.serves(30)
+        inject.inject_send(errno.EAGAIN, 0, -1)  # a jammed link
+        assert at.loop.serves(0.1)
+        inject.inject_reset()
+        inject.inject_refuse(at.to[1], errno.EPERM)  # its own datagrams are lost, those of others are handled
+        assert not at.loop.serves(0.1)
+        with flood(at.to):
+            assert at.loop.serves(1)
+        inject.inject_reset()
+        assert at.loop.serves(30)
+        inject.inject_receive(errno.ENOMEM, 1 << 30)  # it turns, but it is deaf
+        client.send(range(10))
+        assert not at.loop.serves(0.1)
+    assert not at.loop.serves(30)
 
 
 # --- commands and the pool ----------------------------------------------------------------------------------------
@@ -471,6 +501,28 @@ def test_it_stops_in_a_flood() -> None:
         with running() as at, flood(at.to):
             until(lambda at=at: at.count("in_datagrams") > 50, "no flood")
             assert at.loop.stop(30)
+
+
+def test_it_stops_though_others_wait_for_it(inject: ctypes.CDLL) -> None:
+    with running(calls=calls_of(inject)) as at:
+        inject.inject_receive(errno.ENOMEM, 1 << 30)
+        failures: list[Exception] = []
+
+        def beat() -> None:
+            try:
+                at.loop.beat(600)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=beat) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        until(lambda: at.count("commands") > 0, "no heartbeat was asked for")
+        assert at.loop.command(core.GAUGES, size=core.GAUGES_BYTES)[0] == 0
+        assert at.loop.stop(30)
+        for thread in threads:
+            thread.join(30)
+        assert [type(error) for error in failures] == [RuntimeError, RuntimeError]
 
 
 def test_it_stops_while_output_is_blocked(inject: ctypes.CDLL) -> None:

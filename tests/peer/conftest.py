@@ -1,4 +1,4 @@
-"""Fixtures of the Python peer's tests: one node for a module, peers of both kinds on loopback addresses of their own."""
+"""Fixtures of the Python peer's tests: a node for each module, peers of both kinds on addresses of their own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
     return run
 
 
-async def eventually(probe: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+async def eventually(probe: Callable[[], T | None], what: str, deadline_s: float = DEADLINE_S) -> T:
     """Waits until `probe` returns something true and returns that."""
     try:
         async with asyncio.timeout(deadline_s):

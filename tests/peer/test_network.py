@@ -1,4 +1,4 @@
-"""The Python peer among its like: the hello world, events of every size, streams, joins, and what a program can rely on."""
+"""The Python peer among its like: hello world, events of every size, streams, and what a program can rely on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 import srpnode
 from srpnode import Encryption, Message, Network, Peer, Subcluster, network
+from srpnode.core import codec
 from srpnode.core.node import Node
 from tests.peer.conftest import DEADLINE_S, NewWorld, World, asynchronous, eventually
 
@@ -235,9 +236,13 @@ async def test_emit_waits_when_no_more_can_be_kept() -> None:
     cluster_id = Encryption.create_cluster_id()
     async with await network(cluster_id=cluster_id, peers=dead, address="127.0.0.1", publish_per_minute=0) as net:
         sub = await net.subcluster(KEY)
-        with pytest.raises(srpnode.StalledError, match="network"):
+
+        async def many() -> None:
             for _ in range(5000):
                 await sub.emit("news", b"x", timeout_s=0.3)
+
+        with pytest.raises(srpnode.StalledError, match="network"):
+            await many()
         assert net.counters()["unpublished"] == net.counters()["published"] > 1000
         assert net.counters()["unpublished_lost"] == 0
 
@@ -245,15 +250,15 @@ async def test_emit_waits_when_no_more_can_be_kept() -> None:
 def test_a_full_core_refuses() -> None:
     """The core's own word for it."""
     node = Node(peer_id=bytes(32), seed=bytes(32), nat_type=0, app_bytes=65536, cache_max_bytes=16_000_000)
-    from srpnode.core import codec
 
-    count = 0
-    with pytest.raises(BlockingIOError):
-        while count < 100_000:
-            node.publish(codec.encode(codec.PUBLISH, packet_id=codec.sha256(str(count).encode()), message=b"x"))
+    def many() -> None:
+        for number in range(100_000):
+            node.publish(codec.encode(codec.PUBLISH, packet_id=codec.sha256(b"%d" % number), message=b"x"))
             node.take()
-            count += 1
-    assert node.counters()["unpublished"] == count
+
+    with pytest.raises(BlockingIOError):
+        many()
+    assert node.counters()["unpublished"] == node.counters()["cache_inserted"] > 1000
 
 
 class TestBadInput:
@@ -321,19 +326,18 @@ class TestBadInput:
                 with pytest.raises(ValueError, match="ttl_s"):
                     await sub.emit("news", b"", ttl_s=ttl_s)
             with pytest.raises(TypeError):
-                await sub.emit("news", {"not": object()})  # type: ignore[dict-item]
-            with pytest.raises(srpnode.NetworkError, match="taken|use"):
+                await sub.emit("news", {"not": object()})
+            with pytest.raises(srpnode.NetworkError, match="use"):
                 await network(
                     cluster_id=bytes(32), peers=[entry], address="127.0.0.1", port=net._sockets[0].getsockname()[1]
                 )
-            for _ in range(100):
-                try:
+
+            async def many() -> None:
+                for _ in range(100):
                     await net.subcluster(os.urandom(32))
-                except srpnode.NetworkError as error:
-                    assert "leave one" in str(error)
-                    break
-            else:
-                pytest.fail("no bound on subclusters")
+
+            with pytest.raises(srpnode.NetworkError, match="leave one"):
+                await many()
 
     def test_exceptions_are_of_the_usual_kinds_too(self) -> None:
         assert issubclass(srpnode.NotReadyError, TimeoutError)

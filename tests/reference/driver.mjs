@@ -13,6 +13,7 @@
 //   pack       {cluster, subcluster, event, data, ttl} -> {datagrams: [hex]}   what a publisher would send, sent to nobody
 //   open       {subcluster, data: hex} -> {data: hex}                          opens a sealed message
 //   raw        {client, data: hex, port, address}    sends the bytes from the client's main socket
+//   lie        {client, address, port}               from now on it claims to be there
 //   forget     {client}                              empties the client's cache
 //   info, peers, cache, log, stats  {client}         what the client is, knows, holds, was sent, counted
 //   close      {client}
@@ -293,6 +294,11 @@ const operations = {
     return new Promise((resolve, reject) => {
       peer.socket.send(Buffer.from(data, 'hex'), port, address, error => error ? reject(error) : resolve({}))
     })
+  },
+
+  lie ({ client: name, address, port }) {
+    Object.assign(get(name).peer, { address, port })
+    return {}
   },
 
   forget ({ client: name }) {
