@@ -296,7 +296,9 @@ class Daemon:
         follow = self._reflection is not None and self._reflection.due()
         for worker in self.workers:
             if worker.reflected():
-                self.tell.tell(journal.ADDRESS, f"{worker.listen.name}: NAT type {worker.nat_type}", level=Level.NOTICE)
+                kind = info.NAT_NAMES.get(worker.nat_type, "of no known kind")
+                text = f"{worker.listen.name}: NAT type {worker.nat_type}, {kind}"
+                self.tell.tell(journal.ADDRESS, text, level=Level.NOTICE)
                 follow = True
         if follow:
             self._follow_addresses()
@@ -368,7 +370,7 @@ class Daemon:
         now = time.monotonic()
         if now >= self._overview_until:
             rows = self.peers_now()
-            nat = collections.Counter(str(row["natType"] or "unknown") for row in rows)
+            nat = collections.Counter(str(row["natType"]) for row in rows)
             clusters = collections.Counter(cluster for row in rows for cluster in row["clusters"])
             self._overview = {"natTypes": dict(nat), "clusters": dict(clusters.most_common(OVERVIEW_CLUSTERS))}
             self._overview_until = now + OVERVIEW_S

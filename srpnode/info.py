@@ -7,22 +7,23 @@ from srpnode import identity, interfaces
 from srpnode.control import ControlError, connect
 from srpnode.schema import Config, Listen
 
-NAT_UNRESTRICTED = 31  # an indexed peer always counts as reachable by everybody
+NAT_UNRESTRICTED = 31
+NAT_NAMES = {31: "unrestricted", 15: "address-restricted", 7: "port-restricted", 5: "symmetric", 0: "unknown"}
 
 
 class InfoError(Exception):
     """The identities cannot be told; the text says why."""
 
 
-def entry(listen: Listen, address: str, peer_id: bytes) -> dict[str, Any]:
-    """One identity as an application lists it."""
+def entry(listen: Listen, address: str, peer_id: bytes, nat_type: int = NAT_UNRESTRICTED) -> dict[str, Any]:
+    """One identity as an application lists it. An indexed peer counts as unrestricted unless it found out otherwise."""
     return {
         "name": listen.name,
         "address": address,
         "port": listen.port,
         "probePort": listen.probe_port,
         "peerId": peer_id.hex(),
-        "natType": NAT_UNRESTRICTED,
+        "natType": nat_type,
         "indexed": True,
     }
 

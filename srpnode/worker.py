@@ -112,7 +112,7 @@ class Worker:
 
     def entry(self) -> dict[str, Any]:
         """This identity as an application lists it."""
-        return info.entry(self.listen, self.advertised, self.key.peer_id)
+        return info.entry(self.listen, self.advertised, self.key.peer_id, self.nat_type or info.NAT_UNRESTRICTED)
 
     def apply(self, commands: list[tuple[int, bytes]]) -> None:
         """Posts what rules_of() made. Raises StartError when the loop does not take it."""
