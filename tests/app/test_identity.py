@@ -137,7 +137,7 @@ def test_one_node_for_one_state_directory(tmp_path: Path) -> None:
     assert identity.running_control_socket(state) == ""
     with identity.lock(state, "/run/x.sock"):
         with (
-            pytest.raises(identity.StateError, match=f"process {os.getpid()};"),
+            pytest.raises(identity.StateError, match=rf"process {os.getpid()}\)"),
             identity.lock(state, "/run/y.sock"),
         ):
             pass
