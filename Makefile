@@ -10,7 +10,7 @@ ARGS    ?=
 BUILD_PACKAGES := build-essential libssl-dev libsystemd-dev pkg-config python3 python3-dev python3-venv
 TEST_PACKAGES  := clang iproute2 libclang-rt-14-dev mmdebstrap nftables systemd-container
 DEB_PACKAGES   := cython3 debhelper dh-python libssl-dev lintian pybuild-plugin-pyproject python3-all python3-dev \
-                  python3-nacl python3-pyroute2 python3-setuptools python3-systemd python3-toml
+                  python3-nacl python3-prometheus-client python3-pyroute2 python3-setuptools python3-systemd python3-toml
 
 SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd srpnode/*/*.pxi cext/*.c cext/*.h)
 C_FILES := $(wildcard cext/*.c)
@@ -119,9 +119,9 @@ deb: $(STAMPS)/deb-packages
 	@ls -l dist/
 
 # A minimal Debian 12 with what the package depends on, for the tests that boot one; the sources are this machine's.
-MACHINE_PACKAGES := dbus,iproute2,libssl3,procps,python3-nacl,python3-pyroute2,python3-systemd,python3-toml,systemd,systemd-sysv
+MACHINE_PACKAGES := dbus,iproute2,libssl3,procps,python3-nacl,python3-prometheus-client,python3-pyroute2,python3-systemd,python3-toml,systemd,systemd-sysv
 machine: build/machine/root.tar
-build/machine/root.tar: | $(STAMPS)/test-packages
+build/machine/root.tar: Makefile | $(STAMPS)/test-packages
 	@mkdir -p build/machine
 	@mmdebstrap --quiet --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
 	  $(wildcard /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) >build/machine/log 2>&1 \

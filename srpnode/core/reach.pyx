@@ -189,14 +189,17 @@ cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uin
                          uint32_t local, uint16_t socket) noexcept nogil:
     """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
 
-    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash would cost more than all
-    the rest of a pong.
+    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash of the message would cost more
+    than all the rest of a pong. Drawn under a key: the generator itself can be computed from what it puts out.
     """
     cdef uint64_t id[4]
-    cdef uint32_t size, offset, i
+    cdef uint64_t words[3]
+    cdef uint32_t size, offset
     memcpy(id, s.peer_id, 32)  # two identities never draw the same
-    for i in range(4):
-        id[i] ^= draw(s)
+    words[0] = draw(s)
+    words[1] = <uint64_t>s.now.mono_us
+    words[2] = 0
+    id[0] ^= srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     offset = srp_message_offset(packet)
@@ -375,6 +378,7 @@ cdef void settle_challenges(State *s) noexcept nogil:
         if claimant.generation != c.claimant_generation or not proven(s, c.claimant):
             continue
         if holder.generation == c.holder_generation and (holder.flags & SRP_PEER_NAMED) and memcmp(holder.id, c.id, 32) == 0:
+            forget_socket(s, c.holder)
             srp_peers_remove(&s.peers, c.holder)
         if srp_peers_named(&s.peers, c.id) == <uint32_t>SRP_NONE:
             srp_peers_name(&s.peers, c.claimant, c.id)
@@ -391,6 +395,9 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
         drop(s, SRP_DROP_self_named)
         return False
     holder = srp_peers_named(&s.peers, peer_id)
+    if holder != <uint32_t>SRP_NONE and not s.peers.peer[holder].flags & SRP_PEER_INDEXED and not proven(s, holder):
+        srp_peers_unname(&s.peers, holder)  # it is about to be dropped
+        holder = SRP_NONE
     if p.flags & SRP_PEER_INDEXED:  # keeps the name it is configured with
         drop(s, SRP_DROP_name_taken)
         return False
@@ -473,8 +480,10 @@ cdef void join_one(State *s, uint32_t slot, uint64_t key, const uint8_t *id, uin
     cdef uint32_t cluster = srp_cluster_get(&s.peers, key, id, length)
     if cluster == <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_cluster_table_full] += 1
+        s.peers.peer[slot].last_cluster = 0  # its next ping tries again
     elif not srp_peers_join(&s.peers, slot, cluster):
         s.counter[SRP_COUNT_member_table_full] += 1
+        s.peers.peer[slot].last_cluster = 0
         srp_cluster_release(&s.peers, cluster)
 
 cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const uint8_t *subcluster, uint32_t length) noexcept nogil:
@@ -491,7 +500,7 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     """What a ping with a NAT type does for a proven peer: a connection ping, or the heartbeat of one that we forgot."""
     if not claim_name(s, slot, message.requester_peer_id):
         return
-    if SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime < 4e12:
+    if SRP_HAS(message, SRP_KEY_UPTIME) and 0 <= message.uptime < 4e12:
         s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)
     connect(s, slot, message.nat_type)
     reached(s, slot, message.requester_peer_id)
