@@ -192,7 +192,8 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     memcpy(subject, message.requester_peer_id, 32)
     memcpy(subject + 32, &message.address, 4)
     memcpy(subject + 36, &message.port, 2)
-    key = srp_sip(&s.key, subject, 38) ^ srp_sip(&s.key, d.data + sub.at, sub.len)
+    # Once for each place of the other, and of ours.
+    key = srp_sip(&s.key, subject, 38) ^ srp_sip(&s.key, d.data + sub.at, sub.len) ^ <uint64_t>s.moved_us
     if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
         drop(s, SRP_DROP_intro_known)
         return
