@@ -11,7 +11,7 @@ from srpnode.core.app cimport met_by_frame, tell_leave
 from srpnode.core.choose cimport proven
 from srpnode.core.nat cimport compare_mapping, on_reflection_pong
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.punch cimport forget_socket, reached, was_opened
+from srpnode.core.punch cimport attempt_for, forget_socket, hold_attempt, reached, was_opened
 from srpnode.core.state cimport (
     EVENT_CONNECTED,
     EVENT_GONE,
@@ -21,6 +21,7 @@ from srpnode.core.state cimport (
     EVENT_REFUSED,
     SRP_CHALLENGES,
     SRP_EVENTS,
+    Attempt,
     Challenge,
     Event,
     Parked,
@@ -360,6 +361,7 @@ cdef void settle_challenges(State *s) noexcept nogil:
     cdef Challenge *c
     cdef srp_peer *holder
     cdef srp_peer *claimant
+    cdef Attempt *attempt
     cdef int i
     if s.challenges == 0:
         return
@@ -384,6 +386,10 @@ cdef void settle_challenges(State *s) noexcept nogil:
             srp_peers_name(&s.peers, c.claimant, c.id)
             s.counter[SRP_COUNT_names_moved] += 1
             log_event(s, EVENT_NAME_MOVED, 0, claimant.addr, claimant.port, c.id)
+            attempt = attempt_for(s, c.id)
+            if attempt != NULL:
+                connect(s, c.claimant, attempt.nat_type)
+                reached(s, c.claimant, c.id)
 
 cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogil:
     """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names)."""
@@ -408,6 +414,8 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
     log_event(s, EVENT_NAME_TAKEN, SRP_DROP_name_taken, p.addr, p.port, peer_id)
     if not (s.peers.peer[holder].flags & SRP_PEER_INDEXED):
         challenge(s, holder, slot, peer_id)
+        if s.attempts_active != 0:
+            hold_attempt(s, peer_id, s.now.mono_us + CHALLENGE_US + 500000)
     return False
 
 # --- peers ----------------------------------------------------------------------------------------------------------------

@@ -246,6 +246,7 @@ ctypedef struct State:
     uint32_t cluster_rules
     uint8_t cluster_rules_allow         # 1: only those listed, 0: all but those listed
     # as a peer of applications
+    int64_t moved_us                    # when our own address was found to be another
     Reflection reflection
     Own own[64]
     uint32_t owns
