@@ -18,7 +18,7 @@ from srpnode.core.choose cimport (
     proven,
 )
 from srpnode.core.out cimport out_commit, out_reserve, out_to
-from srpnode.core.reach cimport claim_name, connect, same_scope, scope_allows
+from srpnode.core.reach cimport claim_name, connect, park, same_scope, scope_allows
 from srpnode.core.punch cimport reached
 from srpnode.core.state cimport Own, State, drop
 from srpnode.core.types cimport (
@@ -370,7 +370,9 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         pass_on(s, d, frame, message, slot, sub_key, cluster_key)
         return
 
-    if not claim_name(s, slot, message.requester_peer_id):
+    if not claim_name(s, slot, message.requester_peer_id, False):
+        if p.flags & SRP_PEER_NAMED and not p.flags & SRP_PEER_INDEXED:
+            park(s, d, True)
         return
     # One join of a peer for a subcluster: not by its id alone, or anybody could use it up by sending it first, nor by its
     # claims, or a peer could have itself introduced again and again.
