@@ -12,7 +12,7 @@ all memory is taken at construction; randomness comes from the seed. Every refus
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.app cimport (
     APP_ANSWER,
@@ -73,6 +73,7 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_denied_cluster,
     SRP_DROP_denied_prefix,
+    SRP_DROP_name_unproven,
     SRP_DROP_own_source,
     SRP_DROP_port_zero,
     SRP_DROP_probe_socket,
@@ -230,6 +231,11 @@ cdef void after_proof(State *s, srp_datagram *d) noexcept nogil:
     if srp_frame_decode(waiting.data, waiting.len, &frame) != SRP_OK \
             or srp_message_read(waiting.data, &frame, &message) != SRP_OK:
         return
+    # It waited to be believed in the name that the proof gave, no other.
+    if s.peers.peer[slot].flags & SRP_PEER_NAMED \
+            and memcmp(s.peers.peer[slot].id, message.requester_peer_id, 32) != 0:
+        drop(s, SRP_DROP_name_unproven)
+        return
     if frame.type == SRP_JOIN:
         on_join(s, &waiting, &frame, &message, slot)
     else:
@@ -295,6 +301,7 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         on_ping(s, d, &frame, &message, slot)
     elif frame.type == SRP_PONG:
         on_pong(s, d, &frame, &message, slot)
+        after_proof(s, d)  # a peer that was started anew under another name
     elif frame.type == SRP_JOIN:
         on_join(s, d, &frame, &message, slot)
     elif frame.type == SRP_PUBLISH:

@@ -46,6 +46,7 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_budget,
     SRP_DROP_name_taken,
+    SRP_DROP_name_unproven,
     SRP_DROP_parking_replaced,
     SRP_DROP_peers_address,
     SRP_DROP_peers_full,
@@ -391,8 +392,12 @@ cdef void settle_challenges(State *s) noexcept nogil:
                 connect(s, c.claimant, attempt.nat_type)
                 reached(s, c.claimant, c.id)
 
-cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogil:
-    """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names)."""
+cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint proved) noexcept nogil:
+    """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names).
+
+    proved: a pong with our pingId says so. Anything else may be forged by whoever knows the endpoint: it can give a first name,
+    and have the endpoint asked for its new one, but not take away the name that it has.
+    """
     cdef uint32_t holder
     cdef srp_peer *p = &s.peers.peer[slot]
     if (p.flags & SRP_PEER_NAMED) and memcmp(p.id, peer_id, 32) == 0:
@@ -406,6 +411,12 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
         holder = SRP_NONE
     if p.flags & SRP_PEER_INDEXED:  # keeps the name it is configured with
         drop(s, SRP_DROP_name_taken)
+        return False
+    if not proved and p.flags & SRP_PEER_NAMED:
+        drop(s, SRP_DROP_name_unproven)
+        if p.last_ping_us < 0 or s.now.mono_us - p.last_ping_us >= CHALLENGE_US:
+            p.last_ping_us = s.now.mono_us
+            send_plain_ping(s, p.addr, p.port, p.local, p.socket)
         return False
     if holder == <uint32_t>SRP_NONE:
         srp_peers_name(&s.peers, slot, peer_id)
@@ -506,7 +517,9 @@ cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const ui
 
 cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """What a ping with a NAT type does for a proven peer: a connection ping, or the heartbeat of one that we forgot."""
-    if not claim_name(s, slot, message.requester_peer_id):
+    if not claim_name(s, slot, message.requester_peer_id, False):
+        if s.peers.peer[slot].flags & SRP_PEER_NAMED and not s.peers.peer[slot].flags & SRP_PEER_INDEXED:
+            park(s, d, False)  # a peer that was started anew: served once it has answered
         return
     if SRP_HAS(message, SRP_KEY_UPTIME) and 0 <= message.uptime < 4e12:
         s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)
@@ -633,7 +646,7 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         log_event(s, EVENT_PROVEN, 0, d.addr, d.port, message.responder_peer_id)
     p.local = d.local
     p.socket = d.socket
-    if not claim_name(s, slot, message.responder_peer_id):
+    if not claim_name(s, slot, message.responder_peer_id, True):
         return
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)
