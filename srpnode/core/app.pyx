@@ -261,7 +261,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     choice.count = none.count = 0
     for i in range(INTRODUCERS):
         choose_indexed(s, &choice, &choice)
-    choose_friends(s, &choice, own.key, own.cluster_key, choice.count + 2, &none)
+    choose_friends(s, &choice, own.key, own.cluster_key, choice.count + 2 if choice.count < 2 or s.reference else choice.count, &none)
     choose_strangers(s, &choice, 3, &none)
     at = out_reserve(s)
     if at == NULL or choice.count == 0:

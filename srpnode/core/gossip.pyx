@@ -97,8 +97,8 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         cluster = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
-    if frame.type == SRP_PUBLISH and not s.reference and s.tune[0] != 0:
-        choose_for_publish(s, &choice, sub, cluster, frame.hops, &without)
+    if frame.type == SRP_PUBLISH and not s.reference:
+        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE, &without)
     else:
         choose_for_relay(s, &choice, sub, cluster, &without)
     set_hops(data, frame.hops + 1)

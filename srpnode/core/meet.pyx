@@ -88,6 +88,7 @@ from srpnode.core.types cimport (
 )
 
 cdef enum:
+    INTRODUCED_BY_PEERS = 2  # members; a well-known node introduces more: limits.introductions
     STRANGERS = 3            # places that cluster members may leave to others
     UNPROVEN_TARGET_FANOUT = 1
 
@@ -178,7 +179,7 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     if s.reference:
         choose_friends(s, &choice, 0, cluster, 1, met)
     else:
-        choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+        choose_friends(s, &choice, sub, cluster, s.limits.introductions if s.owns == 0 else INTRODUCED_BY_PEERS, met)
     choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]
@@ -209,7 +210,13 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     cdef srp_peer *p = &s.peers.peer[slot]
     if frame.hops >= SRP_HOPS_MAX or s.address == 0:
         return
-    choose_for_relay(s, &choice, sub, cluster, met)
+    if s.reference:
+        choose_for_relay(s, &choice, sub, cluster, met)
+    else:  # members here were introduced already: this is for those elsewhere
+        choice.count = choice.friends = 0
+        choose_friends(s, &choice, sub, cluster, 1, met)
+        choose_strangers(s, &choice, 1, met)
+        choose_indexed(s, &choice, met)
     if choice.count == 0:
         return
     packet.type = frame.type

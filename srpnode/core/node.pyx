@@ -299,6 +299,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
         s.unproven_used = 0
+        s.hub_datagrams = 0
         s.sync_work_used = 0
     if s.limits.bandwidth_out_bytes_per_second != 0:
         elapsed = now.mono_us - s.bandwidth_at_us
@@ -328,7 +329,7 @@ cdef class Node:
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
+                  uint32_t pool_open=0, selection="weighed", **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -391,8 +392,6 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
-        for number, value in enumerate(tune):
-            s.tune[<int>number] = value
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -755,7 +754,7 @@ LIMIT_DEFAULTS = {
     "address_per_minute": 4194304,
     "prefix_per_minute": 16777216,
     "unproven_per_second": 100000,
-    "introductions": 16,
+    "introductions": 8,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
     "peers_per_address": 4096,

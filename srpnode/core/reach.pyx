@@ -113,6 +113,7 @@ cdef enum:
     EPOCH_US = 64000000          # a proof pingId is good for one to two of them
     PARKED_MS = 4000             # a parked datagram waits that long for its proof
     CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
+    UPTIME_MAX_MS = 3600000
     SCOPE_INVALID = 0
     SCOPE_LOOPBACK = 1
     SCOPE_PRIVATE = 2
@@ -238,9 +239,10 @@ cdef void send_connection_ping(State *s, uint32_t addr, uint16_t port, uint32_t 
         packet.field[SRP_SUBCLUSTER_ID].at = subcluster
         packet.field[SRP_SUBCLUSTER_ID].len = 32
     message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_PING_ID) | (1u << SRP_KEY_NAT_TYPE) \
-        | (1u << SRP_KEY_IS_CONNECTION)
+        | (1u << SRP_KEY_IS_CONNECTION) | (1u << SRP_KEY_CACHE_SUMMARY_HASH)
     message.truth = 1u << SRP_KEY_IS_CONNECTION
     memcpy(message.requester_peer_id, s.peer_id, 32)
+    memcpy(message.cache_summary_hash, s.store.top, 20)
     proof_id(s, addr, port, s.now.mono_us // EPOCH_US, message.ping_id)
     message.nat_type = s.nat_type
     finish_message(s, &packet, &message, at, addr, port, local, socket)
@@ -475,7 +477,9 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     connect(s, slot, message.nat_type)
     reached(s, slot, message.requester_peer_id)
     met_by_frame(s, slot, d.data, frame)
-    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
+    # Who says what it has needs an offer of ours only if that is something else.
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and (s.reference or not SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH) \
+            or memcmp(message.cache_summary_hash, s.store.top, 20) != 0):
         start_sync(s, slot)
 
 cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
@@ -548,6 +552,31 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
 
+cdef void note_uptime(State *s, double uptime) noexcept nogil:
+    cdef int64_t value = UPTIME_MAX_MS if uptime > UPTIME_MAX_MS else <int64_t>uptime
+    if s.typical_uptime_ms != 0:
+        value = <int64_t>s.typical_uptime_ms + (value - <int64_t>s.typical_uptime_ms) // 8
+    s.typical_uptime_ms = <uint32_t>value if value > 1 else 1
+
+cdef int64_t heartbeat_interval_us(State *s) noexcept nogil:
+    """How often peers are pinged: once a keep-alive. Behind a NAT a little oftener, so that a mapping that lives 30 s stays open;
+    up to three times as often among peers who do not live long, or many of those that are chosen would be gone."""
+    cdef int64_t interval = s.keep_alive_us, wanted
+    if s.reflection.wanted:
+        interval = interval * 4 // 5
+    if s.typical_uptime_ms != 0 and not s.reference:
+        wanted = 1000 * <int64_t>s.typical_uptime_ms // 4
+        if wanted < s.keep_alive_us // 3:
+            wanted = s.keep_alive_us // 3
+        if wanted < interval:
+            interval = wanted
+    return interval
+
+cdef bint missed(State *s, uint32_t slot, int64_t interval_us) noexcept nogil:
+    """Whether a peer gave three heartbeats no answer (or none for four keep-alives): then it is gone."""
+    return not proven(s, slot) or (not s.reference and not s.peers.peer[slot].flags & SRP_PEER_INDEXED
+                                   and s.now.mono_us - s.peers.peer[slot].last_proof_us > 3 * interval_us)
+
 cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """Takes the proof of an endpoint and measures its temporal distance (draft: the delta between request and answer)."""
     cdef srp_peer *p
@@ -581,6 +610,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         p.distance_ms = <uint32_t>delta if delta < 60000 else 60000
     if p.flags & SRP_PEER_INDEXED:
         srp_peers_set_live(&s.peers, slot, True)
+    elif SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime >= 0:
+        note_uptime(s, message.uptime)
     if first:
         s.counter[SRP_COUNT_proofs] += 1
         log_event(s, EVENT_PROVEN, 0, d.addr, d.port, message.responder_peer_id)
@@ -595,7 +626,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):
             connect(s, slot, message.nat_type)
         reached(s, slot, message.responder_peer_id)
-        start_sync(s, slot)
+        if s.reference:  # else our ping said what we have, and the other side starts
+            start_sync(s, slot)
 
 # --- heartbeats -----------------------------------------------------------------------------------------------------------
 
@@ -606,14 +638,13 @@ cdef void heartbeats(State *s) noexcept nogil:
     """
     cdef int64_t elapsed = s.now.mono_us - s.heartbeat_at_us
     cdef int64_t most
-    # Behind a NAT a little oftener, so that a mapping that lives 30 s stays open.
-    cdef int64_t interval_us = s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
+    cdef int64_t interval_us = heartbeat_interval_us(s)
     cdef uint32_t slot
     cdef srp_peer *p
     s.heartbeat_at_us = s.now.mono_us
     if elapsed > s.keep_alive_us:
         elapsed = s.keep_alive_us
-    most = 4 + 2 * elapsed * s.peers.count // s.keep_alive_us
+    most = 4 + 2 * elapsed * s.peers.count // interval_us
     if most > 256:
         most = 256
     while most > 0:
@@ -624,7 +655,7 @@ cdef void heartbeats(State *s) noexcept nogil:
         p = &s.peers.peer[slot]
         if p.due_us > s.now.mono_us:
             return
-        if not proven(s, slot):
+        if missed(s, slot, interval_us):
             if p.flags & SRP_PEER_INDEXED:
                 srp_peers_set_live(&s.peers, slot, False)
             else:
