@@ -83,9 +83,9 @@ class Experiment:
             self.introducers.append(host)
         for host in self.introducers:
             self.start(host)
-        first = peers["count"] if peers["initial"] < 0 else peers["initial"]
+        first = self.first = max(1, peers["count"] if peers["initial"] < 0 else peers["initial"])
         for i in range(first):
-            world.at(us(peers["start_over_s"]) * i // max(first, 1), self.arrive)
+            world.at(us(peers["start_over_s"]) * i // first, self.arrive)
         if self.lifetime is not None:
             world.at(world.draw_from(self.gap), self.next_arrival)
         world.at(0, self.every_second)
@@ -287,6 +287,7 @@ class Experiment:
             "events_per_s": round(figures["events"] / self.wall_s) if self.wall_s > 0 else 0,
             **figures,
             "sizes": self.sizes,
+            "initial": self.first,
             "joins": self.joins,
             "leaves": self.leaves,
             "traffic": traffic,

@@ -38,10 +38,9 @@ def per_run(result: Result) -> dict[str, float]:
     packet_bytes = sum(group["packets_sent_bytes"] for group in traffic.values())
     first = sum(packet["delivered"] + packet["late"] for packet in packets)
     sizes = [size for size, _, _ in result["sizes"]]
-    initial = max(1, sizes[1] if len(sizes) > 1 else 1)
     figures = {
         "size": statistics.fmean(sizes) if sizes else 0.0,
-        "change_percent": 100 * (result["joins"] + result["leaves"]) / initial,
+        "change_percent": 100 * (result["joins"] + result["leaves"]) / result["initial"],
         "bytes_per_peer_s": sent / online,
         "packet_bytes_per_peer_s": packet_bytes / online,
         "introducer_bytes_per_s": traffic["introducers"]["sent_bytes"] / (traffic["introducers"]["online_s"] or 1),
