@@ -21,6 +21,7 @@ from srpnode.core.state cimport (
     EVENT_REFUSED,
     SRP_CHALLENGES,
     SRP_EVENTS,
+    SRP_OWN,
     Challenge,
     Event,
     Parked,
@@ -104,6 +105,8 @@ from srpnode.core.types cimport (
     srp_peers_set_live,
     srp_peers_unname,
     srp_prefix,
+    srp_recent_add,
+    srp_recent_find,
     srp_sip,
     srp_sip_key,
     srp_tally_get,
@@ -114,6 +117,7 @@ cdef enum:
     PARKED_MS = 4000             # a parked datagram waits that long for its proof
     CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
     UPTIME_MAX_MS = 3600000
+    ASK_AGAIN_MS = 10000
     SCOPE_INVALID = 0
     SCOPE_LOOPBACK = 1
     SCOPE_PRIVATE = 2
@@ -482,6 +486,17 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
             or memcmp(message.cache_summary_hash, s.store.top, 20) != 0):
         start_sync(s, slot)
 
+cdef bint asks_now(State *s, uint32_t addr, uint16_t port) noexcept nogil:
+    """Whether a stranger is asked for its proof. With a full table only now and then: two full peers that both answer a
+    ping with a ping, and never get to know each other, would go on for ever."""
+    cdef uint64_t key = ~srp_endpoint_hash(&s.peers, addr, port)
+    if s.peers.count < s.peers.capacity:
+        return True
+    if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
+        return False
+    srp_recent_add(&s.gate_other, key, s.now_ms, ASK_AGAIN_MS, 0)
+    return True
+
 cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """Answers with a pong from the main socket, perhaps a second from the probe socket, and asks a stranger for its proof."""
     cdef srp_packet packet
@@ -547,7 +562,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_PORT
             finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
-    if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
+    if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE) and asks_now(s, d.addr, d.port):
         send_proof_ping(s, d.addr, d.port, d.local)
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
@@ -631,6 +646,19 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
 
 # --- heartbeats -----------------------------------------------------------------------------------------------------------
 
+cdef void introduce_ourselves(State *s, srp_peer *p) noexcept nogil:
+    """A heartbeat to a well-known peer names one of our subclusters, in turn: it may have been restarted."""
+    cdef uint32_t i, n = 0, wanted
+    if s.owns != 0 and not s.reference:
+        wanted = draw_below(s, s.owns)
+        for i in range(SRP_OWN):
+            if s.own[i].used:
+                if n == wanted:
+                    send_connection_ping(s, p.addr, p.port, p.local, p.socket, s.own[i].cluster, s.own[i].subcluster)
+                    return
+                n += 1
+    send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
+
 cdef void heartbeats(State *s) noexcept nogil:
     """Pings the peers whose turn has come, drops those that gave no proof for four keep-alives.
 
@@ -669,6 +697,6 @@ cdef void heartbeats(State *s) noexcept nogil:
         p.last_ping_us = s.now.mono_us
         srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
-            send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
+            introduce_ourselves(s, p)
         else:
             send_plain_ping(s, p.addr, p.port, p.local, p.socket)
