@@ -8,7 +8,7 @@ ARGS    ?=
 
 # Debian packages by purpose; only what is missing is installed.
 BUILD_PACKAGES := build-essential libssl-dev libsystemd-dev pkg-config python3 python3-dev python3-venv
-TEST_PACKAGES  := clang iproute2 libclang-rt-14-dev nftables
+TEST_PACKAGES  := clang iproute2 libclang-rt-14-dev mmdebstrap nftables systemd-container
 DEB_PACKAGES   := cython3 debhelper dh-python libssl-dev lintian pybuild-plugin-pyproject python3-all python3-dev \
                   python3-nacl python3-pyroute2 python3-setuptools python3-systemd python3-toml
 
@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: all build conf run test lint bench deb check-cython0 test-tools clean
+.PHONY: all build conf run test lint bench deb check-cython0 test-tools machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -62,7 +62,7 @@ $(STAMPS)/venv: requirements/build.txt requirements/run.txt $(STAMPS)/build-pack
 	@touch $@
 
 $(STAMPS)/extensions: $(SOURCES) $(STAMPS)/venv
-	SRPNODE_STRICT=1 $(VENV)/bin/python setup.py --quiet build_ext --inplace
+	SRPNODE_STRICT=1 PYTHONWARNINGS=ignore $(VENV)/bin/python setup.py --quiet build_ext --inplace
 	@touch $@
 
 build: $(STAMPS)/extensions
@@ -96,13 +96,13 @@ $(STAMPS)/cython0: $(SOURCES) requirements/cython0.txt $(STAMPS)/build-packages
 	@build/cython0/venv/bin/pip --disable-pip-version-check --quiet install -r requirements/cython0.txt
 	@cp -r setup.py pyproject.toml cext srpnode build/cython0/src/
 	@find build/cython0/src -name '*.so' -delete
-	cd build/cython0/src && SRPNODE_STRICT=1 ../venv/bin/python setup.py --quiet build_ext --inplace
+	cd build/cython0/src && SRPNODE_STRICT=1 PYTHONWARNINGS=ignore ../venv/bin/python setup.py --quiet build_ext --inplace
 	@cd build/cython0/src && ../venv/bin/python -c 'import importlib, pathlib; [print("Cython 0.29.32:", importlib.import_module(".".join(p.with_suffix("").parts))) for p in sorted(pathlib.Path("srpnode").glob("*/*.pyx"))]'
 	@touch $@
 
 check-cython0: $(STAMPS)/cython0
 
-test: lint check-cython0
+test: lint check-cython0 deb machine
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q -ra --timeout=600 tests $(ARGS)
 
 # Built from a copy, with Debian's own tools and nothing of this shell's environment.
@@ -117,6 +117,15 @@ deb: $(STAMPS)/deb-packages
 	@rm -f dist/srpnode*.deb && cp build/deb/srpnode*.deb dist/
 	lintian --pedantic --fail-on error,warning build/deb/*.changes
 	@ls -l dist/
+
+# A minimal Debian 12 with what the package depends on, for the tests that boot one; the sources are this machine's.
+MACHINE_PACKAGES := dbus,iproute2,libssl3,procps,python3-nacl,python3-pyroute2,python3-systemd,python3-toml,systemd,systemd-sysv
+machine: build/machine/root.tar
+build/machine/root.tar: | $(STAMPS)/test-packages
+	@mkdir -p build/machine
+	@mmdebstrap --quiet --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
+	  $(wildcard /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) >build/machine/log 2>&1 \
+	  && mv $@.new $@ || { tail -5 build/machine/log; echo "no image: the tests of the package will be skipped"; rm -f $@.new; }
 
 bench: build
 	$(VENV)/bin/python bench/run.py $(ARGS)

@@ -40,7 +40,7 @@ ANNOTATE = os.environ.get("SRPNODE_ANNOTATE") == "1"
 cflags = ["-std=gnu11", "-O2", "-g", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # What Cython's own boilerplate cannot avoid, in one version or the other.
 cflags += ["-Wno-unused-function", "-Wno-unused-parameter", "-Wno-cast-function-type", "-Wno-missing-field-initializers"]
-cflags += ["-Wno-sign-compare"]  # its loops over ranges; the C files are checked without this by `make lint`
+cflags += ["-Wno-sign-compare"]  # loops over ranges; `make lint` checks the C files without this
 if Cython.__version__.startswith("0."):
     cflags += ["-Wno-deprecated-declarations"]  # leftovers of Cython 0.29 under Python 3.11
 ldflags: list[str] = []

@@ -42,6 +42,7 @@
     X(sync_jobs)          /* too many peers are being brought up to date */ \
     X(queue_full)         /* the output queue of this batch is full */ \
     X(bandwidth)          /* the outgoing bandwidth limit */ \
+    X(peer_bandwidth)     /* the outgoing bandwidth limit of one peer */ \
     X(intro_stale)        /* an introduction that is too old or has travelled too far */ \
     X(intro_known)        /* introduces whom we are connected to, or were introduced to a moment ago */ \
     X(attempts_full)      /* too many connection attempts at once */ \

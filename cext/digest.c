@@ -113,10 +113,10 @@ static inline int nibble(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Eight digits become four bytes at once. Every comparison is a sum that carries into bit 7 of its byte alone. */
+/* Eight digits become four bytes at once. A character is in a range when adding its lower bound's complement sets bit 7 of its byte
+ * and adding the upper one's does not. What is over 0x7f carries into its neighbour, but is in no range itself. */
 static inline int undigit(uint64_t text, uint8_t out[4])
 {
-    if (text & EACH(0x80)) return -1;
     uint64_t low = text | EACH(0x20);
     uint64_t is_digit = (text + EACH(0x80 - '0')) & ~(text + EACH(0x80 - '9' - 1)) & EACH(0x80);
     uint64_t is_letter = (low + EACH(0x80 - 'a')) & ~(low + EACH(0x80 - 'f' - 1)) & EACH(0x80);

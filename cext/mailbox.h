@@ -1,6 +1,6 @@
-/* Commands from one Python thread to one loop thread: a bounded ring of pointers behind an eventfd.
+/* Commands from Python to one loop thread: a bounded ring of pointers behind an eventfd, and a flag that ends the loop.
  *
- * One poster, one taker. The poster owns the memory of a command until srp_mailbox_post() and again once
+ * One poster at a time, one taker. The poster owns the memory of a command until srp_mailbox_post() and again once
  * srp_command_done() is true; in between it belongs to the loop, also when the poster stopped waiting. */
 #ifndef SRP_MAILBOX_H
 #define SRP_MAILBOX_H
@@ -24,11 +24,11 @@
 #define SRP_COMMAND_CORE 100
 
 enum srp_loop_command {
-    SRP_COMMAND_STOP = 1,
-    SRP_COMMAND_OPEN_POOL,  /* result: sockets open */
-    SRP_COMMAND_CLOSE_POOL, /* result: sockets closed */
-    SRP_COMMAND_REPLACE,    /* data: int32_t socket, fd; result 0: the old descriptor is the poster's again */
-    SRP_COMMAND_HEARTBEAT   /* done when the loop's own datagram came back; result: the round trip in us */
+    SRP_COMMAND_OPEN_POOL = 1, /* result: sockets open */
+    SRP_COMMAND_CLOSE_POOL,    /* result: sockets closed */
+    SRP_COMMAND_REPLACE,       /* data: int32_t socket, fd; result 0: the old descriptor is the poster's again */
+    SRP_COMMAND_HEARTBEAT      /* data: 16 random bytes, int64_t timeout in us; done when the loop's own datagram came
+                                * back; result: how long it was under way in us */
 };
 
 typedef struct srp_command {
@@ -43,8 +43,29 @@ typedef struct srp_mailbox {
     _Alignas(64) _Atomic uint32_t head; /* taken so far: the loop writes it */
     _Alignas(64) _Atomic uint32_t tail; /* posted so far: the poster writes it */
     srp_command *slot[SRP_MAILBOX_SLOTS];
+    _Atomic uint32_t stop;
     int wake_fd;
 } srp_mailbox;
+
+static inline void srp_mailbox_wake(srp_mailbox *box)
+{
+    uint64_t one = 1;
+    ssize_t written = write(box->wake_fd, &one, sizeof one); /* fails only when the count is full: awake anyway */
+    (void)written;
+}
+
+/* Any thread. Asks the loop to end. */
+static inline void srp_mailbox_stop(srp_mailbox *box)
+{
+    atomic_store_explicit(&box->stop, 1, memory_order_release);
+    srp_mailbox_wake(box);
+}
+
+/* Loop. Whether it was asked to. */
+static inline bool srp_mailbox_stopped(srp_mailbox *box)
+{
+    return atomic_load_explicit(&box->stop, memory_order_acquire) != 0;
+}
 
 /* Poster. 0, or -ENOBUFS when the ring is full. */
 static inline int srp_mailbox_post(srp_mailbox *box, srp_command *command)
@@ -55,9 +76,7 @@ static inline int srp_mailbox_post(srp_mailbox *box, srp_command *command)
     atomic_store_explicit(&command->done, 0, memory_order_relaxed);
     box->slot[tail % SRP_MAILBOX_SLOTS] = command;
     atomic_store_explicit(&box->tail, tail + 1, memory_order_release);
-    uint64_t one = 1;
-    ssize_t written = write(box->wake_fd, &one, sizeof one); /* fails only when the count is full: awake anyway */
-    (void)written;
+    srp_mailbox_wake(box);
     return 0;
 }
 

@@ -179,6 +179,7 @@ void srp_peers_set_live(srp_peers *t, uint32_t slot, bool live)
 static void member_remove(srp_peers *t, uint32_t m)
 {
     srp_member *x = &t->member[m];
+    t->peer[x->peer].last_cluster = 0;
     srp_cluster *c = &t->cluster[x->cluster];
     uint32_t cluster = x->cluster;
     if (x->ring_next == m) {
@@ -290,15 +291,23 @@ bool srp_peers_is_member(const srp_peers *t, uint32_t slot, uint32_t cluster)
     return membership(t, slot, cluster, &last, &count) != NULL;
 }
 
+/* A few peers with many clusters must not take the places of many with one. */
+static uint32_t memberships_max(const srp_peers *t)
+{
+    bool crowded = t->cluster_count > t->cluster_capacity / 4u * 3u || t->member_count > t->member_capacity / 4u * 3u;
+    return crowded ? SRP_MEMBERSHIPS_CROWDED : SRP_MEMBERSHIPS_MAX;
+}
+
 bool srp_peers_join(srp_peers *t, uint32_t slot, uint32_t cluster)
 {
     uint32_t *last, count, m;
     if (membership(t, slot, cluster, &last, &count) != NULL)
         return true;
-    if (count == SRP_MEMBERSHIPS_MAX) {
+    while (count >= memberships_max(t)) {
         m = *last;
         *last = SRP_NONE;
         member_remove(t, m);
+        membership(t, slot, cluster, &last, &count);
     }
     m = t->member_free;
     if (t->member_count == t->member_capacity)

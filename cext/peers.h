@@ -10,7 +10,8 @@
 #include "digest.h"
 #include "table.h"
 
-#define SRP_MEMBERSHIPS_MAX 16 /* clusters and subclusters of one peer, each counted */
+#define SRP_MEMBERSHIPS_MAX 16    /* clusters and subclusters of one peer, each counted, */
+#define SRP_MEMBERSHIPS_CROWDED 2 /* or so many while a table is nearly full */
 
 enum {
     SRP_PEER_USED = 1,
@@ -38,11 +39,14 @@ typedef struct srp_peer {
     uint32_t due_prev, due_next;
     uint32_t live_at;       /* place in the live or indexed array */
     uint32_t members;       /* first of its memberships */
+    uint64_t last_cluster;  /* key of the cluster that its last ping named alone; 0 = none */
     uint32_t distance_ms;   /* ping to pong; UINT32_MAX unknown */
     uint32_t uptime_s;      /* as it says */
     uint32_t window;        /* the minute that the following count in */
     uint32_t used_replicated, used_control, used_introductions;
-    uint32_t sync_second, sync_work; /* ids hashed for it in that second */
+    uint32_t sync_second, sync_work, sync_sent; /* in that second: ids hashed for it, packets sent to it */
+    uint32_t out_second, out_bytes;             /* in that second: bytes sent to it */
+    uint32_t sync_jobs;     /* that it holds */
     uint8_t id[32];
 } srp_peer;
 
@@ -100,7 +104,8 @@ uint32_t srp_cluster_find(const srp_peers *t, uint64_t key);
 uint32_t srp_cluster_get(srp_peers *t, uint64_t key, const void *id, size_t len);
 void srp_cluster_release(srp_peers *t, uint32_t cluster); /* frees it when it has neither member nor packet */
 
-/* Makes the peer a member (true, also when it was one). A peer's 17th membership replaces its oldest.
+/* Makes the peer a member (true, also when it was one). A peer's 17th membership replaces its oldest, so does its third
+ * while a table is nearly full.
  * false: no room in the table. */
 bool srp_peers_join(srp_peers *t, uint32_t slot, uint32_t cluster);
 bool srp_peers_is_member(const srp_peers *t, uint32_t slot, uint32_t cluster);

@@ -266,6 +266,7 @@ void srp_store_remove(srp_store *s, uint32_t e)
         s->blocks_used--;
     }
     s->bytes -= x->size;
+    x->size = 0; /* who remembers the entry sees that it is gone */
     x->chain_next = s->next_free;
     s->next_free = e;
     s->count--;

@@ -88,7 +88,7 @@ static inline void srp_index_remove(srp_index *ix, uint64_t hash, uint32_t slot)
 
 typedef struct srp_recent_cell {
     uint64_t key;        /* 0 = empty */
-    uint32_t expires_ms; /* low 32 bits of the monotonic time, compared by signed difference */
+    uint32_t expires; /* monotonic time in steps of 64 ms, so that 32 bits last for years; compared by signed difference */
     uint32_t value;
 } srp_recent_cell;
 
@@ -110,31 +110,31 @@ static inline void srp_recent_prefetch(const srp_recent *t, uint64_t key)
     __builtin_prefetch(&t->cells[((uint32_t)key & t->set_mask) * 4u]);
 }
 
-static inline srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, uint32_t now_ms)
+static inline srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, int64_t now_ms)
 {
     srp_recent_cell *set = &t->cells[((uint32_t)key & t->set_mask) * 4u];
     key |= 1u; /* never the empty mark; bit 0 only chooses the set */
     for (int i = 0; i < 4; i++)
-        if (set[i].key == key && (int32_t)(set[i].expires_ms - now_ms) > 0)
+        if (set[i].key == key && (int32_t)(set[i].expires - (uint32_t)(now_ms >> 6)) > 0)
             return &set[i];
     return NULL;
 }
 
 /* Enters a key that srp_recent_find did not see. Returns true when a live entry had to give way. */
-static inline bool srp_recent_add(srp_recent *t, uint64_t key, uint32_t now_ms, uint32_t ttl_ms, uint32_t value)
+static inline bool srp_recent_add(srp_recent *t, uint64_t key, int64_t now_ms, uint32_t ttl_ms, uint32_t value)
 {
     srp_recent_cell *set = &t->cells[((uint32_t)key & t->set_mask) * 4u];
     srp_recent_cell *victim = &set[0];
     int32_t least = INT32_MAX;
     for (int i = 0; i < 4; i++) {
-        int32_t left = set[i].key == 0 ? INT32_MIN : (int32_t)(set[i].expires_ms - now_ms);
+        int32_t left = set[i].key == 0 ? INT32_MIN : (int32_t)(set[i].expires - (uint32_t)(now_ms >> 6));
         if (left < least) {
             least = left;
             victim = &set[i];
         }
     }
     victim->key = key | 1u;
-    victim->expires_ms = now_ms + ttl_ms;
+    victim->expires = (uint32_t)((now_ms + ttl_ms + 63) >> 6);
     victim->value = value;
     return least > 0;
 }

@@ -110,7 +110,7 @@ uint32_t srp_udp_take(srp_udp_receiver *in, srp_datagram *out, uint32_t max)
         struct mmsghdr *m = &in->messages[in->next];
         const struct sockaddr_in *source = &in->sources[in->next];
         uint8_t *data = in->vectors[in->next].iov_base;
-        uint32_t local = 0, segment = 0, left = m->msg_len - in->offset;
+        uint32_t local = in->bound[in->socket], segment = 0, left = m->msg_len - in->offset;
         uint64_t *count = in->offset == 0 ? in->count : NULL; /* once a message */
         read_control(in, &m->msg_hdr, &local, &segment);
         if (segment == 0 || segment > m->msg_len)
@@ -233,7 +233,7 @@ static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t 
             m->msg_iovlen = 1;
             m->msg_control = out->controls[messages] + SEGMENT_SPACE;
             m->msg_controllen = 0;
-            if (item->local) {
+            if (item->local && !out->bound[item->socket]) {
                 struct in_pktinfo info = {.ipi_spec_dst.s_addr = htonl(item->local)};
                 memcpy(CMSG_DATA((struct cmsghdr *)m->msg_control), &info, sizeof info);
                 m->msg_controllen = PKTINFO_SPACE;
@@ -426,7 +426,11 @@ static int set(int fd, int level, int option, int value)
 
 int srp_udp_prepare(int fd, int receive_bytes, int send_bytes)
 {
-    int error = set(fd, IPPROTO_IP, IP_PKTINFO, 1);
+    uint32_t addr;
+    uint16_t port;
+    int error = srp_udp_name(fd, &addr, &port);
+    if (!error)
+        error = set(fd, IPPROTO_IP, IP_PKTINFO, addr == 0);
     if (!error)
         error = set(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
     /* Without DF and whatever an ICMP message says about the path: a packet of 1421 bytes passes links with a smaller

@@ -4,7 +4,8 @@
  * counter with its reason. The two system calls go through srp_udp_calls, so that tests and fault injection can stand
  * between this code and the kernel.
  *
- * Kernel features beyond plain batches: IP_PKTINFO (own address of each datagram), SO_RXQ_OVFL (datagrams that the
+ * Kernel features beyond plain batches: IP_PKTINFO (own address of each datagram, for sockets bound to any address; it
+ * costs a twentieth of an echo's time, so sockets bound to one address go without), SO_RXQ_OVFL (datagrams that the
  * kernel dropped for want of buffer), UDP_GRO (a train of equal datagrams received as one) and UDP_SEGMENT (sent as
  * one). The last two are probed, and UDP_SEGMENT is given up when the kernel refuses it later. */
 #ifndef SRP_UDP_H
@@ -81,6 +82,7 @@ typedef struct srp_udp_receiver {
     const srp_udp_calls *calls;
     uint64_t *count;  /* SRP_UDP_COUNT of them */
     uint32_t *drops;  /* by socket: what SO_RXQ_OVFL showed last */
+    const uint32_t *bound; /* by socket: the address it is bound to, 0: any, then IP_PKTINFO tells */
     uint8_t *data;    /* batch * stride bytes */
     uint32_t stride;  /* SRP_UDP_STRIDE or, for sockets with UDP_GRO, SRP_UDP_STRIDE_GRO */
     uint32_t batch;   /* messages of one call, 1 … SRP_UDP_BATCH */
@@ -108,7 +110,8 @@ typedef struct srp_udp_sender {
     const srp_udp_calls *calls;
     uint64_t *count;     /* SRP_UDP_COUNT of them */
     const int *fds;      /* by socket; -1: not open */
-    uint32_t sockets;    /* length of fds */
+    const uint32_t *bound; /* by socket: the address it is bound to, 0: any, then .local is the source */
+    uint32_t sockets;    /* length of both */
     bool trains;         /* UDP_SEGMENT is in use */
 
     uint32_t pass, next; /* how far the caller's array has been sent */
@@ -146,7 +149,7 @@ int srp_udp_send_one(const srp_udp_calls *calls, uint64_t *count, int fd, const 
 
 /* Sockets. All return 0 or a descriptor, else -errno. */
 int srp_udp_open(uint32_t addr, uint16_t port);          /* bound, close-on-exec, without the options below */
-int srp_udp_prepare(int fd, int receive_bytes, int send_bytes); /* all options but GRO; buffers as near as allowed */
+int srp_udp_prepare(int fd, int receive_bytes, int send_bytes); /* a bound one: all options but GRO; buffers as near as allowed */
 int srp_udp_set_gro(int fd, bool on);
 bool srp_udp_can_segment(int fd);
 uint32_t srp_udp_drops(int fd);                          /* dropped by the kernel so far (SO_MEMINFO) */

@@ -3,11 +3,13 @@
 #ifndef SRP_CHECK_H
 #define SRP_CHECK_H
 
+#define OPENSSL_API_COMPAT 10101 /* SHA-1 without EVP */
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "peers.h"
 #include "store.h"
+
 
 static char srp_wrong[160];
 
@@ -57,7 +59,7 @@ static const char *srp_check_tally(const srp_tally *t, const srp_peers *p, unsig
     return NULL;
 }
 
-static const char *srp_check_peers(const srp_peers *t)
+static inline const char *srp_check_peers(const srp_peers *t)
 {
     const char *wrong;
     uint32_t high, n, named = 0, live = 0, indexed = 0, members = 0, free_slots = 0;
@@ -171,12 +173,12 @@ static const char *srp_check_peers(const srp_peers *t)
     return NULL;
 }
 
-static uint32_t srp_check_digit(const uint8_t *id, unsigned i) { return i % 2u ? id[i / 2u] & 15u : id[i / 2u] >> 4; }
+static inline uint32_t srp_check_digit(const uint8_t *id, unsigned i) { return i % 2u ? id[i / 2u] & 15u : id[i / 2u] >> 4; }
 
-static int srp_check_order(const void *a, const void *b) { return memcmp(*(uint8_t *const *)a, *(uint8_t *const *)b, 32); }
+static inline int srp_check_order(const void *a, const void *b) { return memcmp(*(uint8_t *const *)a, *(uint8_t *const *)b, 32); }
 
 /* SHA-1 of the sorted ids from .. end as text. */
-static void srp_check_bucket(uint8_t **from, uint8_t **end, uint8_t out[20])
+static inline void srp_check_bucket(uint8_t **from, uint8_t **end, uint8_t out[20])
 {
     SHA_CTX sha;
     SHA1_Init(&sha);
@@ -188,7 +190,7 @@ static void srp_check_bucket(uint8_t **from, uint8_t **end, uint8_t out[20])
     SHA1_Final(out, &sha);
 }
 
-static const char *srp_check_store(const srp_store *s)
+static inline const char *srp_check_store(const srp_store *s)
 {
     const srp_peers *t = s->clusters;
     uint32_t n = 0, blocks = 0, before = SRP_NONE, listed = 0;
@@ -294,6 +296,7 @@ static const char *srp_check_store(const srp_store *s)
             }
             const srp_bucket *h = &s->level[level][at];
             uint8_t digest[20];
+            SRP_CHECK(h->count == end - first, "count of bucket %x of level %u", at, level);
             if (h->state == 0)
                 continue;
             SRP_CHECK(h->state == (first == end ? 1 : 2), "bucket %x of level %u", at, level);

@@ -15,10 +15,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    if (len < 2 || len > 4096) return 0;
-    const size_t at = (data[0] | (size_t)data[1] << 8) % (len - 1);
-    data += 2;
+    if (len < 3 || len > 4096) return 0;
     len -= 2;
+    const size_t at = (data[0] | (size_t)data[1] << 8) % len;
+    data += 2;
 
     char *text = malloc(2 * len + 1);
     uint8_t *back = malloc(len + 1);
@@ -28,7 +28,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     CHECK(srp_unhex(text, 2 * len, back) == 0 && memcmp(back, data, len) == 0);
     for (size_t i = 0; i < 2 * len; i++) text[i] = (char)toupper((unsigned char)text[i]);
     CHECK(srp_unhex(text, 2 * len, back) == 0 && memcmp(back, data, len) == 0);
-    if (len) CHECK(srp_unhex(text, 2 * len - 1, back) == -1);
+    CHECK(srp_unhex(text, 2 * len - 1, back) == -1);
+    text[at * 2] = (char)data[at]; /* one character exchanged */
+    CHECK((srp_unhex(text, 2 * len, back) == 0) == (isxdigit(data[at]) != 0));
     free(text);
 
     /* The input itself as text. */

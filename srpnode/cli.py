@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The grammar of the command line; the man page and the shell completion are checked against it."""
-    top = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="srpnode", description="Node of the Stream Relay Protocol: introduces peers, stores, forwards and relays."
     )
-    top.add_argument("--version", action="version", version=f"srpnode {__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    whole.add_argument("--version", action="version", version=f"srpnode {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, handler: Handler, text: str, *, as_json: bool = True) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
@@ -61,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     command("info", info, "print the node's identities, as an application lists them")
     command("status", status, "show what the running node does")
     command("peers", peers, "list the peers that the running node knows")
+    made = command("top", top, "watch the running node; q ends it")
+    made.add_argument("-n", "--frames", type=count, default=0, metavar="N", help="end after N frames")
+    made = command("doctor", doctor, "find out what is wrong, and what to do about it")
+    made.add_argument(
+        "--via", metavar="HOST:PORT", type=endpoint, action="append", default=[], help="a peer that looks from outside"
+    )
     command("reload", reload, "have the running node read its configuration again")
     made = command("block", block, "have the running node refuse a prefix or a cluster for a while")
     made.add_argument("what", metavar="WHAT", help="an IPv4 address, a prefix or a cluster (64 hexadecimal digits)")
@@ -71,7 +78,59 @@ def parser() -> argparse.ArgumentParser:
     made = command("ping", ping, "measure round trips to a peer, and show where it sees us")
     made.add_argument("peer", metavar="HOST:PORT", type=endpoint, help="any peer")
     made.add_argument("-n", "--count", type=count, default=3, metavar="N", help="how many pings (3)")
-    return top
+    client_commands(commands)
+    return whole
+
+
+def client_commands(commands: Any) -> None:
+    """The commands that are ordinary peers; they need no configuration."""
+
+    def command(name: str, text: str, *, via: bool = True, cluster: bool = True) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(handler=client, work=name)
+        made.add_argument("--json", action="store_true", help="print JSON")
+        made.add_argument(
+            "--via",
+            metavar="HOST:PORT",
+            type=endpoint,
+            action="append",
+            default=[],
+            required=via,
+            help="a peer to start from; at least two, so give it twice",
+        )
+        if cluster:
+            made.add_argument("--cluster", required=True, metavar="NAME", help="the application")
+            made.add_argument(
+                "--subcluster", required=True, metavar="NAME", help="the part of it; whoever knows it reads"
+            )
+        return made
+
+    made = command("publish", "publish an event, as any application would")
+    made.add_argument("event", metavar="EVENT", help="its name")
+    made.add_argument("data", metavar="DATA", nargs="?", help="a text; - or nothing: standard input, in parts if large")
+    made.add_argument("--ttl", type=seconds, metavar="SECONDS", help="how long peers keep it (21600)")
+    made.add_argument("--per-minute", type=int, metavar="N", help="packets; 0: as fast as can be (what nodes take)")
+    made.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="without any progress (30)")
+    made = command("listen", "print a JSON line for each event")
+    made.add_argument("event", metavar="EVENT", nargs="?", help="only those of this name")
+    made.add_argument("--raw", action="store_true", help="write the bytes, as publish read them")
+    made.add_argument("-n", "--count", type=count, metavar="N", help="end after N events")
+    made.add_argument("--timeout", type=seconds, metavar="SECONDS", help="end when nothing comes for so long")
+    made = command("nat", "find out our NAT type, and who says so", via=False, cluster=False)
+    made.add_argument("--timeout", type=seconds, default=15.0, metavar="SECONDS", help="in all (15)")
+    made = command("trace", "show how a packet flows: hops, peers, times")
+    made.add_argument("--timeout", type=seconds, default=15.0, metavar="SECONDS", help="for each step (15)")
+
+
+def seconds(text: str) -> float:
+    """A positive time, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"must be more than 0, at most 86400 seconds, not {text!r}")
+    return value
 
 
 def endpoint(text: str) -> tuple[str, int]:
@@ -187,6 +246,41 @@ def peers(options: argparse.Namespace) -> int:
     return 0
 
 
+def top(options: argparse.Namespace) -> int:
+    """srpnode top"""
+    from srpnode import control
+    from srpnode import top as module
+
+    path = _loaded(options).config.control.socket
+    try:
+        client = control.ControlClient(path)
+        try:
+            if options.json:
+                for number in range(options.frames or 1):
+                    if number:
+                        time.sleep(module.INTERVAL_S)
+                    print(json.dumps({**client.ask("status"), **client.ask("overview")}), flush=True)
+            else:
+                module.run(client.ask, options.frames)
+        finally:
+            client.close()
+    except control.ControlError as error:
+        raise FailureError(str(error)) from None
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """srpnode doctor"""
+    from srpnode import doctor as module
+
+    findings = module.examine(options.config, options.via)
+    if options.json:
+        show_json(findings)
+    else:
+        print(module.text(findings, module.use_colour()))
+    return 1 if any(finding["state"] == module.BAD for finding in findings) else 0
+
+
 def reload(options: argparse.Namespace) -> int:
     """srpnode reload"""
     answer = ask(options, "reload", 30.0)
@@ -243,3 +337,16 @@ def ping(options: argparse.Namespace) -> int:
     if options.json:
         show_json(result)
     return 0 if result["received"] else 1
+
+
+def client(options: argparse.Namespace) -> int:
+    """srpnode publish, listen, nat, trace"""
+    from importlib import import_module
+
+    from srpnode import client as module
+
+    work = getattr(import_module(f"srpnode.client_{options.work}"), options.work)
+    try:
+        return module.run(lambda: work(options))
+    except module.ClientError as error:
+        raise FailureError(str(error)) from None

@@ -129,7 +129,10 @@ class ControlClient:
                     time.sleep(0.01)
         except (FileNotFoundError, ConnectionRefusedError):
             self._socket.close()
-            raise ControlError(f"{path}: no srpnode is running there; start it, or name its file with -c") from None
+            raise ControlError(
+                f"{path}: no srpnode is running there; start it, name its file with -c, or restart it if "
+                "control.socket has changed"
+            ) from None
         except PermissionError:
             self._socket.close()
             raise ControlError(f"{path}: not permitted; use root or join the group of the socket") from None

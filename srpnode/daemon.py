@@ -20,9 +20,10 @@ from srpnode import __version__, control, identity, info, interfaces, journal, m
 from srpnode import config as configuration
 from srpnode.blocks import BlockError
 from srpnode.config import Loaded
-from srpnode.journal import Journal
+from srpnode.journal import Journal, Level
 from srpnode.net import sockets
 from srpnode.policy import Policy
+from srpnode.reflection import Reflection
 from srpnode.schema import Access, Config, Limits
 from srpnode.streams import StreamServer
 from srpnode.watch import Watch
@@ -90,6 +91,10 @@ class Daemon:
             self._metrics = metrics.serve(self._selector, self.config.metrics.listen, self.status_now)
             stack.callback(self._metrics.close)
 
+        self._reflection: Reflection | None = None
+        if self.config.peer:
+            self._reflection = Reflection(self._selector, self.config.peer)
+            stack.callback(self._reflection.close)
         self.policy = Policy(self.config.state_dir, tell)
         stack.callback(self.policy.volume.save)
         limits_and_rules = self._effective(self.config)
@@ -210,6 +215,10 @@ class Daemon:
     def _upkeep(self) -> None:
         """What is due about once a second."""
         self.watch.look(self.workers)
+        try:
+            self._reflect()
+        except StartError as error:
+            self.tell.tell(journal.STUCK, str(error))
         if self.policy.changed(self.config, sum(worker.traffic() for worker in self.workers)):
             try:
                 self._narrow(self.config)
@@ -239,15 +248,31 @@ class Daemon:
         new = {item.address for item in self.addresses.addresses} - {item.address for item in before.addresses}
         if gone or new:
             parts = [f"{', '.join(sorted(some))} {word}" for some, word in ((gone, "gone"), (new, "new")) if some]
-            self.tell.tell(
-                journal.ADDRESS, f"addresses of this machine: {'; '.join(parts)}", level=journal.Level.NOTICE
-            )
-        self._follow_addresses()
+            self.tell.tell(journal.ADDRESS, f"addresses of this machine: {'; '.join(parts)}", level=Level.NOTICE)
+        if self._reflection:
+            self._reflection.ask_again()
+        try:
+            for worker in self.workers:
+                worker.reflect()
+            self._follow_addresses()
+        except StartError as error:
+            self.tell.tell(journal.STUCK, str(error))
+
+    def _reflect(self) -> None:
+        """Looks at ourselves through other peers: their pongs, and with nat = "auto" what the cores found out."""
+        follow = self._reflection is not None and self._reflection.due()
+        for worker in self.workers:
+            if worker.reflected():
+                self.tell.tell(journal.ADDRESS, f"{worker.listen.name}: NAT type {worker.nat_type}", level=Level.NOTICE)
+                follow = True
+        if follow:
+            self._follow_addresses()
 
     def _follow_addresses(self) -> None:
+        seen = self._reflection.seen if self._reflection else ""
         for worker in self.workers:
             old = worker.advertised
-            if worker.advertise(self.addresses):
+            if worker.advertise(self.addresses, seen):
                 self.tell.tell(
                     journal.ADDRESS,
                     f"{worker.listen.name}: advertised address is now {worker.advertised}, it was {old}; applications "
@@ -289,6 +314,7 @@ class Daemon:
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 3),
             "identities": [worker.status() for worker in self.workers],
+            "views": self._reflection.views if self._reflection else {},
             "volume": {
                 "month": self.policy.volume.month,
                 "used": self.policy.volume.used,

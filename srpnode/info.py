@@ -52,7 +52,7 @@ def collect(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
 
 def remarks(entries: list[dict[str, Any]]) -> list[str]:
     """What an operator should know before pasting these entries."""
-    private = sorted({item["address"] for item in entries if not interfaces.is_public(item["address"])})
+    private = sorted({item["address"] for item in entries if interfaces.is_private(item["address"])})
     if not private:
         return []
     return [

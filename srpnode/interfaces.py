@@ -20,6 +20,18 @@ EVENT_GROUPS = 0x1 | 0x10 | 0x40  # links, IPv4 addresses, IPv4 routes
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 LOOPBACK = "127.0.0.1"
 OUTSIDE = "1.1.1.1"  # stands for the Internet: only the route to it is looked up, nothing is sent
+PRIVATE = [
+    ipaddress.IPv4Network(text)
+    for text in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "0.0.0.0/8",
+    )
+]
 EVENTS_MAX = 1_000  # messages taken at once
 
 
@@ -47,11 +59,16 @@ class Snapshot:
         """True for an address of the machine itself; False for the mapping of a NAT in front of it."""
         return address.startswith("127.") or any(item.address == address for item in self.addresses)
 
-    def advertised(self, listen: Listen) -> str:
-        """The address that peers are told for one [[listen]]: as configured, else the bound one, else the one of the
-        default route, else the first of an interface that is up, else loopback."""
+    def advertised(self, listen: Listen, seen: str = "") -> str:
+        """The address that peers are told for one [[listen]]: as configured, else our own; when that is private, the
+        public one as others see us (a 1:1 NAT)."""
         if listen.advertise != "auto":
             return listen.advertise
+        own = self.own(listen)
+        return seen if seen and is_private(own) and not is_private(seen) else own
+
+    def own(self, listen: Listen) -> str:
+        """The bound address, else that of the default route, else the first one that is up, else loopback."""
         if listen.address != "0.0.0.0":
             return listen.address
         if self.outside:
@@ -60,9 +77,9 @@ class Snapshot:
         return usable[0] if usable else LOOPBACK
 
 
-def is_public(address: str) -> bool:
-    """True when the address can be reached from the Internet at all."""
-    return ipaddress.IPv4Address(address).is_global
+def is_private(address: str) -> bool:
+    """True when the Internet has no way to that address: RFC 1918, carrier NAT, loopback, link-local."""
+    return any(ipaddress.IPv4Address(address) in network for network in PRIVATE)
 
 
 class Netlink:

@@ -1,8 +1,10 @@
 """Status and peers of a running node, as text for people."""
 
-import time
+import textwrap
 from collections.abc import Iterator
 from typing import Any
+
+TRAFFIC = ("in_datagrams", "in_bytes", "out_datagrams", "out_bytes")  # shown on a line of their own
 
 
 def duration(seconds: float) -> str:
@@ -48,16 +50,19 @@ def _status(figures: dict[str, Any]) -> Iterator[str]:
             f"  cache     {cache['packets']} packets, {amount(cache['bytes'], 'B')} of "
             f"{amount(cache['max_bytes'], 'B')}, {cache['clusters']} clusters"
         )
+        udp = identity["udp"]
+        yield (
+            f"  traffic   in {amount(udp['in_datagrams'])} datagrams, {amount(udp['in_bytes'], 'B')}; "
+            f"out {amount(udp['out_datagrams'])} datagrams, {amount(udp['out_bytes'], 'B')}"
+        )
         for title, part in (("received", "received"), ("sent", "sent"), ("dropped", "drops"), ("did", "events")):
-            named = [(name, value) for name, value in identity[part].items() if value]
+            named = [(name, value) for name, value in identity[part].items() if value and name not in TRAFFIC]
             named.sort(key=lambda item: -item[1])
             text = ", ".join(f"{name} {amount(value)}" for name, value in named) or "nothing"
             yield from _wrapped(f"  {title:<9} ", text)
 
 
 def _wrapped(head: str, text: str) -> Iterator[str]:
-    import textwrap
-
     yield from textwrap.wrap(text, 118, initial_indent=head, subsequent_indent=" " * len(head))
 
 
@@ -84,8 +89,3 @@ def _peer(row: dict[str, Any]) -> tuple[str, ...]:
         duration(row.get("age") or 0),
         " ".join(row.get("clusters") or ["-"]),
     )
-
-
-def clock(wall_s: float) -> str:
-    """Time of day."""
-    return time.strftime("%H:%M:%S", time.localtime(wall_s))

@@ -15,6 +15,8 @@ from srpnode.net.sockets import Inherited, SocketError
 from srpnode.schema import Access, Config, Limits, Listen, entries
 
 COMMAND_TIMEOUT_S = 1.0
+NAT_UNKNOWN = 0
+APP_BYTES = 16_384  # room for what the core tells an application; here only that its NAT is found
 GAUGE_PEERS = {"known": "peers", "connected": "connected", "indexed": "indexed"}
 GAUGE_CACHE = {
     "packets": "cache_packets",
@@ -48,15 +50,18 @@ class Worker:
         self.listen = listen
         self.key = key
         self.advertised = addresses.advertised(listen)
+        self.nat_type = info.NAT_UNRESTRICTED if listen.nat == "static" else NAT_UNKNOWN
+        self._reflected = ""
         try:
             main = kept.open_udp(listen.address, listen.port)
             probe = kept.open_udp(listen.address, listen.probe_port)
         except SocketError as error:
             raise StartError(f"listen {listen.name}: {error.strerror}") from None
+        # With nat = "auto" the core asks those it is configured with how they see it: a sibling would see too little.
         known = [
             (number(addresses.advertised(other)), other.port, sibling.peer_id)
             for other, sibling in zip(config.listen, siblings, strict=True)
-            if sibling is not key
+            if sibling is not key and listen.nat == "static"
         ]
         known += [(number(peer.address), peer.port, bytes.fromhex(peer.peer_id)) for peer in config.peer]
         try:
@@ -66,6 +71,8 @@ class Worker:
                 address=number(self.advertised),
                 port=listen.port,
                 probe_port=listen.probe_port,
+                nat_type=self.nat_type,
+                app_bytes=APP_BYTES if listen.nat == "auto" else 0,
                 keep_alive=config.keep_alive,
                 mono_us=time.monotonic_ns() // 1000,
                 wall_ms=time.time_ns() // 1_000_000,
@@ -81,7 +88,6 @@ class Worker:
                 f"listen {listen.name}: not enough memory for its tables; lower [limits] or [cache]"
             ) from None
         self.loop = Loop(self.node, main, probe)
-        self._more = False
         for sock in (main, probe):
             service.store(sock)
 
@@ -112,33 +118,53 @@ class Worker:
         for kind, data in commands:
             self._command(kind, data)
 
-    def advertise(self, addresses: Snapshot) -> bool:
-        """Follows the machine's addresses; True when the advertised one is another now."""
-        address = addresses.advertised(self.listen)
+    def advertise(self, addresses: Snapshot, seen: str) -> bool:
+        """Follows the machine's addresses and how others see it; True when the advertised one is another now."""
+        address = self._reflected or addresses.advertised(self.listen, seen)
         if address == self.advertised:
             return False
         self._command(node.ADDRESS, node.pack_address(address))
         self.advertised = address
         return True
 
+    def reflect(self) -> None:
+        """With nat = "auto": has the core find out its NAT again. Raises StartError."""
+        if self.listen.nat == "auto":
+            self._command(node.REFLECT)
+
+    def reflected(self) -> bool:
+        """With nat = "auto": True when the core has found out its NAT since the last call. Raises StartError."""
+        if self.listen.nat != "auto":
+            return False
+        found = False
+        result, answer = self._ask(node.APP, size=APP_BYTES)
+        for record in node.unpack_app(answer[:result]):
+            if record[0] == "ready":
+                self.nat_type = int(record[1])
+                self._reflected = str(record[2]) if self.listen.advertise == "auto" else ""
+                found = True
+        return found
+
     def _command(self, kind: int, data: bytes = b"", size: int = 0) -> bytes:
+        return self._ask(kind, data, size)[1]
+
+    def _ask(self, kind: int, data: bytes = b"", size: int = 0) -> tuple[int, bytes]:
         try:
             result, answer = self.loop.command(kind, data, size, COMMAND_TIMEOUT_S)
         except (TimeoutError, RuntimeError, BlockingIOError) as error:
             raise StartError(f"{self.listen.name}: the loop does not answer: {error}") from None
         if result < 0:
             raise StartError(f"{self.listen.name}: command {kind} refused: {os.strerror(-result)}")
-        self._more = result == 1
-        return answer
+        return result, answer
 
     def peers(self) -> list[dict[str, Any]]:
         """All known peers, in slices between batches of datagrams. Raises StartError."""
         rows: list[dict[str, Any]] = []
         question = bytes(node.PEERS_BYTES)
         while True:
-            question = self._command(node.PEERS, question)
+            more, question = self._ask(node.PEERS, question)
             rows += ({"identity": self.listen.name, **row} for row in node.unpack_peers(question))
-            if not self._more:
+            if not more:
                 return rows
 
     def events(self) -> list[dict[str, Any]]:
@@ -170,6 +196,7 @@ class Worker:
             gauges = {}
         return {
             **self.entry(),
+            "natType": self.nat_type,
             "received": received,
             "sent": sent,
             "drops": self.drops(),

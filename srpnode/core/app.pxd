@@ -4,12 +4,13 @@ from srpnode.core.state cimport Own, State
 from srpnode.core.types cimport srp_datagram, srp_frame, srp_message
 
 cdef enum AppKind:
-    APP_READY = 1       # natType u8, port u16, address u32
+    APP_READY = 1       # see tell_ready
     APP_JOIN = 2        # peer_id, cluster, subcluster (32 each), natType u8, direct u8, port u16, address u32
     APP_LEAVE = 3       # peer_id
-    APP_PACKET = 4      # a datagram: a publish of a subcluster of ours
-    APP_STREAM = 5      # a datagram: a stream for us
-    APP_ANSWER = 6      # a datagram: an answer to a query of ours
+    # A datagram, then the port u16 and the address u32 that it came from:
+    APP_PACKET = 4      # a publish of a subcluster of ours
+    APP_STREAM = 5      # a stream for us
+    APP_ANSWER = 6      # an answer to a query of ours
     ROUTE_SELF = 0xffffffff
 
 cdef bint tell(State *s, uint8_t kind, const void *a, uint32_t a_len, const void *b, uint32_t b_len) noexcept nogil

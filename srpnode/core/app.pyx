@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport Choice, choose_friends, choose_indexed, choose_strangers, proven
 from srpnode.core.gossip cimport insert_packet, multicast
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.out cimport out_commit, out_push, out_reserve, out_to
 from srpnode.core.punch cimport Proxied, proxied_to
 from srpnode.core.reach cimport join_cluster, scope_allows
 from srpnode.core.state cimport SRP_OWN, Own, State, drop
@@ -79,6 +79,8 @@ cdef enum:
 
 cdef void put(State *s, const void *data, uint32_t size) noexcept nogil:
     cdef uint32_t at = s.app_tail % s.app_size, first = s.app_size - at
+    if size == 0:  # perhaps with NULL
+        return
     if first > size:
         first = size
     memcpy(s.app + at, data, first)
@@ -99,10 +101,22 @@ cdef bint tell(State *s, uint8_t kind, const void *a, uint32_t a_len, const void
     return True
 
 cdef void tell_ready(State *s) noexcept nogil:
-    cdef uint8_t body[7]
+    """natType u8, port u16, address u32; then for both reflectors address u32, port u16, where it sees us (u32, u16), knocked u8."""
+    cdef uint8_t body[7 + 2 * 13]
+    cdef uint8_t *at = body + 7
+    cdef srp_peer *p
+    cdef int i
     body[0] = s.nat_type
     memcpy(body + 1, &s.port, 2)
     memcpy(body + 3, &s.address, 4)
+    for i in range(2):
+        p = &s.peers.peer[s.reflection.first if i == 0 else s.reflection.second]
+        memcpy(at, &p.addr, 4)
+        memcpy(at + 4, &p.port, 2)
+        memcpy(at + 6, &s.reflection.seen_addr[i], 4)
+        memcpy(at + 10, &s.reflection.seen_port[i], 2)
+        at[12] = (s.reflection.probes >> i) & 1
+        at += 13
     tell(s, APP_READY, body, sizeof(body), NULL, 0)
 
 cdef void tell_join(State *s, const uint8_t *peer_id, const uint8_t *cluster, const uint8_t *subcluster, uint8_t nat_type,
@@ -121,7 +135,11 @@ cdef void tell_leave(State *s, const uint8_t *peer_id) noexcept nogil:
     tell(s, APP_LEAVE, peer_id, 32, NULL, 0)
 
 cdef void tell_packet(State *s, uint8_t kind, srp_datagram *d, srp_frame *frame) noexcept nogil:
-    if tell(s, kind, d.data, frame.size, NULL, 0):
+    """A packet for the application: the datagram, then the port (u16) and the address (u32) that it came from."""
+    cdef uint8_t source[6]
+    memcpy(source, &d.port, 2)
+    memcpy(source + 2, &d.addr, 4)
+    if tell(s, kind, d.data, frame.size, source, sizeof(source)):
         s.counter[SRP_COUNT_delivered] += 1
 
 # --- clusters of our own --------------------------------------------------------------------------------------------------
@@ -152,8 +170,15 @@ cdef void met_peer(State *s, uint32_t slot, const uint8_t *cluster, const uint8_
 cdef void met_by_frame(State *s, uint32_t slot, const uint8_t *data, srp_frame *frame) noexcept nogil:
     """Likewise, by the cluster and subcluster that a frame of the peer names."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
+    cdef uint64_t key
     if c.len != 32:
         return
+    if s.owns == 0 and srp_unset(data, u):
+        # What most pings do: name the same cluster again.
+        key = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
+        if s.peers.peer[slot].last_cluster == key:
+            return
+        s.peers.peer[slot].last_cluster = key
     if s.owns != 0 and u.len == 32:
         met_peer(s, slot, data + c.at, data + u.at)
     elif srp_unset(data, u):
@@ -278,7 +303,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     size = end_join(s, &packet, &message, at)
     for i in range(choice.count if size != 0 else 0):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, at, size, p.addr, p.port, p.local, p.socket)
+        out_to(s, p, at, size)
 
 cdef bint joins_possible(State *s) noexcept nogil:
     return srp_nat_valid(s.nat_type) and s.address != 0 and s.peers.indexed_count + s.peers.live_count != 0
@@ -349,7 +374,10 @@ cdef void keep_unpublished(State *s, const uint8_t *id) noexcept nogil:
     s.counter[SRP_COUNT_unpublished] += 1
 
 cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
-    """Caches and multicasts a packet of ours. The number of peers it went to (0: kept until there are some), -EINVAL."""
+    """Caches and multicasts a packet of ours. The number of peers it went to (0: kept until there are some).
+
+    -EINVAL, -EEXIST; -EAGAIN when as many as can be kept wait for the network already: nothing was done.
+    """
     cdef srp_frame frame
     cdef srp_span id
     cdef uint32_t sent
@@ -358,6 +386,8 @@ cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
     id = frame.field[SRP_PACKET_ID]
     if srp_store_find(&s.store, d.data + id.at) != <uint32_t>SRP_NONE:
         return -17
+    if s.unpublished_size != 0 and s.unpublished_count == s.unpublished_size:
+        return -11
     srp_recent_add(&s.gate_publish, srp_sip(&s.key, d.data + id.at, 32), s.now_ms, <uint32_t>(6 * s.keep_alive_us // 1000), 0)
     insert_packet(s, d, &frame, d.data + id.at)
     sent = multicast(s, d.data, &frame, SRP_NONE)
@@ -403,7 +433,7 @@ cdef int stream_own(State *s, srp_datagram *d) noexcept nogil:
             return -113
         slot = proxied.proxy
     p = &s.peers.peer[slot]
-    return 0 if out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket) else -105
+    return 0 if out_to(s, p, d.data, frame.size) else -105
 
 cdef int query_own(State *s, srp_datagram *d) noexcept nogil:
     """Multicasts a question of ours; its answers come as APP_ANSWER. The number of peers it went to, -EINVAL."""

@@ -8,7 +8,7 @@ the nearer (draft: peers are weighed by temporal distance). Published packets ha
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from srpnode.core.state cimport State, draw_below
+from srpnode.core.state cimport State, draw, draw_below
 from srpnode.core.types cimport SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
 
 cdef enum:
@@ -54,6 +54,11 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
     if cluster == <uint32_t>SRP_NONE:
         return
     c = &s.peers.cluster[cluster]
+    if c.members == 0:
+        return
+    # A step more or less, or the same few could be passed over by every join for ever.
+    if draw(s) & 1:
+        c.ring = s.peers.member[c.ring].ring_next
     steps = 2 * want + 4
     if steps > c.members:
         steps = c.members

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy
 
 from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
 from srpnode.core.choose cimport Choice, choose_for_publish, choose_for_relay, proven
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.out cimport out_commit, out_reserve, out_to
 from srpnode.core.state cimport State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
@@ -44,6 +44,7 @@ from srpnode.core.types cimport (
     SRP_USR3,
     SRP_USR4,
     c_bool,
+    srp_cluster_find,
     srp_cluster_get,
     srp_cluster_key,
     srp_cluster_release,
@@ -104,7 +105,7 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
     set_hops(data, frame.hops + 1)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        sent += out_push(s, data, frame.size, p.addr, p.port, p.local, p.socket)
+        sent += out_to(s, p, data, frame.size)
     return sent
 
 cdef bint gated(State *s, srp_recent *gate, uint64_t key, uint32_t ttl_ms) noexcept nogil:
@@ -145,7 +146,10 @@ cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8
         let_go(s, s.store.newest if s.reference and not chain_full else victim)
     if c.len == 32:
         key = srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0)
-        cluster = srp_cluster_get(&s.peers, key, d.data + c.at, 32)
+        cluster = srp_cluster_find(&s.peers, key)
+        # Packets alone take half of the table at most: peers must find those of their cluster whatever others publish.
+        if cluster == <uint32_t>SRP_NONE and s.peers.cluster_count < s.peers.cluster_capacity // 2:
+            cluster = srp_cluster_get(&s.peers, key, d.data + c.at, 32)
         if cluster == <uint32_t>SRP_NONE:
             s.counter[SRP_COUNT_cluster_table_full] += 1
     if ttl_s > s.cache_ttl_s:
@@ -226,7 +230,7 @@ cdef void answer(State *s, srp_datagram *d, srp_frame *question, uint32_t entry,
     packet.field[SRP_USR4].at = &two
     packet.field[SRP_USR4].len = 1
     size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size != 0 and out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if size != 0 and out_to(s, p, at, size):
         out_commit(s, size)
         s.counter[SRP_COUNT_queries_answered] += 1
 
@@ -261,7 +265,7 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         if gated(s, &s.gate_other, key ^ srp_sip(&s.key, d.data + id.at, id.len), ttl_ms):
             return
         set_hops(d.data, frame.hops + 1)
-        out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
+        out_to(s, p, d.data, frame.size)
         s.counter[SRP_COUNT_answers_routed] += 1
         return
     asked_ms = decimal(d.data + stamp.at, stamp.len)
@@ -311,4 +315,4 @@ cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) 
         return
     p = &s.peers.peer[other]
     set_hops(d.data, frame.hops + 1)
-    out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
+    out_to(s, p, d.data, frame.size)

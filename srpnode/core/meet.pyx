@@ -17,7 +17,7 @@ from srpnode.core.choose cimport (
     choose_strangers,
     proven,
 )
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.out cimport out_commit, out_reserve, out_to
 from srpnode.core.reach cimport claim_name, connect, same_scope, scope_allows
 from srpnode.core.punch cimport reached
 from srpnode.core.state cimport Own, State, drop
@@ -160,8 +160,8 @@ cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uin
     if not build_intro(s, &packet, pb, rendezvous, &about_b, &size_b) or s.out_count + 2 > s.out_capacity:
         s.slab_used = used
         return
-    out_push(s, about_a, size_a, pb.addr, pb.port, pb.local, pb.socket)
-    out_push(s, about_b, size_b, pa.addr, pa.port, pa.local, pa.socket)
+    out_to(s, pb, about_a, size_a)
+    out_to(s, pa, about_b, size_b)
     s.counter[SRP_COUNT_introductions] += 1
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
@@ -208,7 +208,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     cdef uint8_t *at
     cdef uint32_t i, offset, size
     cdef srp_peer *p = &s.peers.peer[slot]
-    if frame.hops >= SRP_HOPS_MAX or s.address == 0:
+    if frame.hops >= SRP_HOPS_MAX or s.address == 0 or s.nat_type != 31:  # only one that all can reach is a rendezvous peer
         return
     if s.reference:
         choose_for_relay(s, &choice, sub, cluster, met)
@@ -221,7 +221,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
         return
     packet.type = frame.type
     packet.clock = frame.clock
-    packet.hops = frame.hops + 1
+    packet.hops = frame.hops + 1 if frame.hops != 0 else 2  # at most 1 would make it a direct join of ours
     packet.index = frame.index
     packet.ttl = frame.ttl
     for i in range(SRP_FIELDS):
@@ -249,7 +249,8 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     out_commit(s, size)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, at, size, p.addr, p.port, p.local, p.socket)
+        if same_scope(message.address, p.addr):  # elsewhere it would name another machine
+            out_to(s, p, at, size)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
@@ -293,7 +294,7 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         d.data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        out_push(s, d.data, frame.size, p.addr, p.port, p.local, p.socket)
+        out_to(s, p, d.data, frame.size)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 # --- join -------------------------------------------------------------------------------------------------------------
@@ -307,11 +308,12 @@ cdef bint gated(State *s, uint64_t key, uint32_t ttl_ms) noexcept nogil:
     return False
 
 cdef uint64_t direct_key(State *s, srp_datagram *d, srp_message *message, uint64_t cluster) noexcept nogil:
-    """What makes two direct joins the same: endpoint, cluster, NAT type, and whom it asks for at a rendezvous."""
-    cdef uint64_t words[3]
+    """What makes two direct joins the same: endpoint, peerId, cluster, NAT type, and whom it asks for at a rendezvous."""
+    cdef uint64_t words[4]
     words[0] = (<uint64_t>d.addr << 24) | (<uint64_t>d.port << 8) | message.nat_type
     words[1] = cluster
     words[2] = 0
+    words[3] = srp_sip(&s.key, message.requester_peer_id, 32)
     if SRP_HAS(message, SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID):
         words[2] = srp_sip(&s.key, message.rendezvous_requester_peer_id, 32)
     return srp_sip(&s.key, words, sizeof(words))

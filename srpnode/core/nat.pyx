@@ -5,7 +5,7 @@
     ASK      both are pinged from the main socket, with that port; they answer to the main socket, and their probe sockets
              knock at ours
     SECOND   one answered, the other has 512 ms
-    WAIT     both answered, their knocks have 512 ms
+    WAIT     both answered, their knocks have 512 ms; what has not come after half of it is asked for once more
 
 Same outside port from both: the mapping does not depend on the endpoint. Knocks that arrived: none = the firewall knows address
 and port, one (from the first, which our probe socket has talked to) = it knows the address, both = it lets anybody in. Two peers on one
@@ -209,7 +209,15 @@ cdef void work_on_reflection(State *s) noexcept nogil:
     elif r.stage == NAT_SEARCH:
         search(s)
     elif r.stage == NAT_WAIT:
-        finish(s)
+        if r.again or r.probes == 3:
+            finish(s)
+            return
+        r.again = 1
+        r.due_us = s.now.mono_us + WAIT_US // 2
+        if not r.probes & 1:
+            ask(s, r.first, False)
+        if not r.probes & 2:
+            ask(s, r.second, False)
     else:
         s.counter[SRP_COUNT_reflections_failed] += 1
         r.stage = NAT_SEARCH
@@ -248,10 +256,13 @@ cdef bint on_reflection_pong(State *s, srp_datagram *d, srp_message *message) no
     else:
         r.dependent = message.port != r.port or message.address != r.addr
         r.stage = NAT_WAIT
-        r.due_us = s.now.mono_us + WAIT_US
+        r.again = 0
+        r.due_us = s.now.mono_us + WAIT_US // 2
         if r.probes == 3:
             r.due_us = s.now.mono_us
     r.answers |= who
+    r.seen_addr[who - 1] = message.address
+    r.seen_port[who - 1] = message.port
     return True
 
 cdef void on_probe_pong(State *s, srp_datagram *d, srp_message *message) noexcept nogil:

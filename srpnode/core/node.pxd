@@ -19,6 +19,7 @@ cdef enum:
     COMMAND_QUERY = 110
     COMMAND_REFLECT = 111       # discover the NAT again
     COMMAND_APP = 112           # room for records of the application's ring; result: bytes filled
+    COMMAND_GREET = 113         # Greeting: pings an endpoint known from before a restart
     PEERS_AT_ONCE = 64
     SCAN_AT_ONCE = 1024
 
@@ -52,6 +53,10 @@ ctypedef struct Rules:
     uint32_t mask[256]
     uint8_t allow[256]
     uint8_t cluster[256][32]
+
+ctypedef struct Greeting:
+    uint32_t addr
+    uint16_t port
 
 ctypedef struct EventsQuestion:
     uint32_t count

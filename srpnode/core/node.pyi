@@ -8,6 +8,7 @@ STREAM: int
 QUERY: int
 REFLECT: int
 APP: int
+GREET: int
 PEERS: int
 LIMITS: int
 ADDRESS: int
@@ -81,8 +82,12 @@ class Node:
 
 def pack_limits(**limits: int | bool) -> bytes: ...
 def pack_address(text: str) -> bytes: ...
+def pack_greeting(text: str, port: int) -> bytes: ...
 def pack_rules(
-    prefixes: Iterable[Rule] = (), default_allow: bool = True, clusters: Sequence[bytes] = (), clusters_allow: bool = False
+    prefixes: Iterable[Rule] = (),
+    default_allow: bool = True,
+    clusters: Sequence[bytes] = (),
+    clusters_allow: bool = False,
 ) -> bytes: ...
 def unpack_app(data: bytes | bytearray) -> list[tuple[Any, ...]]: ...
 def unpack_peers(data: bytes | bytearray) -> list[dict[str, Any]]: ...

@@ -9,10 +9,7 @@ What happens to a datagram, in this order: cheap refusals, the frame, the source
 then the handler of its type (reach, meet, gossip, sync). Nothing here allocates, locks, scans or asks the system for anything;
 all memory is taken at construction; randomness comes from the seed. Every refusal has a counter (cext/counters.h).
 """
-import os
-
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -25,12 +22,23 @@ from srpnode.core.app cimport (
     APP_READY,
     APP_STREAM,
 )
-from srpnode.core.app cimport join_own, joins_possible, leave_own, publish_own, query_own, resend_unpublished, send_joins, stream_own
+from srpnode.core.app cimport (
+    join_own,
+    joins_possible,
+    leave_own,
+    own_cluster,
+    publish_own,
+    query_own,
+    resend_unpublished,
+    send_joins,
+    stream_own,
+)
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join
 from srpnode.core.nat cimport on_probe_pong, start_reflection, work_on_reflection
 from srpnode.core.punch cimport on_intro, work_on_attempts
+from srpnode.core.out cimport out_commit, out_reserve
 from srpnode.core.reach cimport (
     add_configured,
     heartbeats,
@@ -111,13 +119,19 @@ from srpnode.core.types cimport (
     srp_recent_cell,
     srp_recent_cells,
     srp_recent_init,
+    srp_recent_prefetch,
     srp_sha256,
     srp_sip,
     srp_span,
     srp_store_bytes,
     srp_store_init,
+    srp_store_prefetch,
     srp_pow2,
 )
+
+cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have them
+    void *PyMem_RawCalloc(size_t n, size_t size)
+    void PyMem_RawFree(void *memory)
 
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
@@ -154,12 +168,13 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) n
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint32_t prefix = srp_prefix(d.addr)
     cdef uint64_t key
+    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
+        p = &s.peers.peer[slot]
+        p.window = s.minute
+        p.used_replicated = p.used_control = p.used_introductions = 0
     if quota != 0:
         if slot != <uint32_t>SRP_NONE:
             p = &s.peers.peer[slot]
-            if p.window != s.minute:
-                p.window = s.minute
-                p.used_replicated = p.used_control = p.used_introductions = 0
             if replicated:
                 p.used_replicated += 1
                 used = p.used_replicated
@@ -250,7 +265,11 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         return
     slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
-    if not within_rates(s, d, frame.type, slot):
+    if s.attempts != 0:
+        d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
+    # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
+    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, &frame) != NULL) \
+            and not within_rates(s, d, frame.type, slot):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
         drop(s, SRP_DROP_unproven)
@@ -288,13 +307,27 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     else:
         on_intro(s, d, &frame, &message, slot)
 
+cdef inline void look_ahead(State *s, srp_datagram *d) noexcept nogil:
+    """Has the memory fetched that a datagram will need soon: its sender's place, and of a publish its gate and cache cells."""
+    cdef uint32_t at = 23, i
+    srp_index_prefetch(&s.peers.by_endpoint, srp_endpoint_hash(&s.peers, d.addr, d.port))
+    if d.len < 200 or d.data[4] != SRP_PUBLISH:
+        return
+    for i in range(3):  # past clusterId, subclusterId and previousId
+        at += 2 + d.data[at + 1]
+        if at > d.len - 34:
+            return
+    if d.data[at] == 0 and d.data[at + 1] == 32:
+        srp_recent_prefetch(&s.gate_publish, srp_sip(&s.key, d.data + at + 2, 32))
+        srp_store_prefetch(&s.store, d.data + at + 2)
+
 cdef void set_time(State *s, srp_now now) noexcept nogil:
     """Takes the driver's time. The monotonic clock never goes back here; jumps of the other reach wire fields only."""
     cdef int64_t elapsed
     if now.mono_us < s.now.mono_us:
         now.mono_us = s.now.mono_us
     s.now = now
-    s.now_ms = <uint32_t>(now.mono_us // 1000)
+    s.now_ms = now.mono_us // 1000
     s.minute = <uint32_t>(now.mono_us // 60000000)
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
@@ -356,7 +389,7 @@ cdef class Node:
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         fill_limits(&checked, limits)
-        clusters = peers + 64
+        clusters = 2 * peers + 64
         gate = srp_recent_cells(gate_entries)
         small = srp_recent_cells(gate_entries // 4)
         routes = srp_recent_cells(return_routes)
@@ -402,7 +435,8 @@ cdef class Node:
         s.budget = -1
         s.rules_default_allow = 1
         s.now.mono_us = mono_us
-        s.started_us = s.heartbeat_at_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.started_us = s.second_at_us = s.bandwidth_at_us = mono_us
+        s.heartbeat_at_us = mono_us - s.keep_alive_us
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
 
@@ -451,10 +485,11 @@ cdef class Node:
         cdef State *s = self.state
         cdef uint32_t i
         set_time(s, now)
+        for i in range(PREFETCH if PREFETCH < count else count):
+            look_ahead(s, &batch[i])
         for i in range(count):
             if i + PREFETCH < count:
-                srp_index_prefetch(&s.peers.by_endpoint,
-                                   srp_endpoint_hash(&s.peers, batch[i + PREFETCH].addr, batch[i + PREFETCH].port))
+                look_ahead(s, &batch[i + PREFETCH])
             receive_one(s, &batch[i])
 
     cdef void tick_at(self, srp_now now) noexcept nogil:
@@ -531,6 +566,7 @@ cdef class Node:
         cdef PeerView *view
         cdef EventsQuestion *e
         cdef srp_datagram d
+        cdef Greeting *greeting
         if kind == COMMAND_PEERS and size >= sizeof(PeersQuestion):
             q = <PeersQuestion *>data
             q.count = 0
@@ -572,12 +608,22 @@ cdef class Node:
         if kind == COMMAND_REFLECT:
             start_reflection(s)
             return 0
+        if kind == COMMAND_GREET and size == sizeof(Greeting):
+            greeting = <Greeting *>data
+            send_proof_ping(s, greeting.addr, greeting.port, 0)
+            return 0
         if (kind == COMMAND_JOIN or kind == COMMAND_LEAVE) and size == 64:
             return (join_own if kind == COMMAND_JOIN else leave_own)(s, <uint8_t *>data, <uint8_t *>data + 32)
         if kind == COMMAND_PUBLISH or kind == COMMAND_STREAM or kind == COMMAND_QUERY:
+            if size > SRP_DATAGRAM_MAX:
+                return -22
             memset(&d, 0, sizeof(d))
-            d.data = <uint8_t *>data
+            d.data = out_reserve(s)  # a copy: the output outlives the command
+            if d.data == NULL:
+                return -105
             d.len = <uint32_t>size
+            memcpy(d.data, data, size)
+            out_commit(s, d.len)
             if kind == COMMAND_PUBLISH:
                 return publish_own(s, &d)
             if kind == COMMAND_STREAM:
@@ -682,7 +728,10 @@ cdef class Node:
         self._do(COMMAND_LEAVE, cluster + subcluster)
 
     def publish(self, bytes datagram):
-        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some). OSError."""
+        """Caches and multicasts a publish packet; to how many peers (0: kept until there are some).
+
+        BlockingIOError when too many wait for the network already, else OSError.
+        """
         return self._do(COMMAND_PUBLISH, datagram)
 
     def stream(self, bytes datagram):
@@ -709,7 +758,7 @@ cdef class Node:
         buffer = self.scratch
         result = self.command(kind, buffer, n, self.state.now)
         if result < 0:
-            raise OSError(-result, os.strerror(-result))
+            raise OSError(-result, REFUSALS.get(-result, "refused"))
         return result
 
     def app_events(self):
@@ -731,6 +780,7 @@ cdef class Node:
 
 # --- commands, packed and unpacked ------------------------------------------------------------------------------------------
 
+REFUSALS = {2: "not joined", 17: "known already", 22: "not a packet for this", 28: "too many", 105: "queue full", 113: "no way there"}
 JOIN = COMMAND_JOIN
 LEAVE = COMMAND_LEAVE
 PUBLISH = COMMAND_PUBLISH
@@ -738,6 +788,7 @@ STREAM = COMMAND_STREAM
 QUERY = COMMAND_QUERY
 REFLECT = COMMAND_REFLECT
 APP = COMMAND_APP
+GREET = COMMAND_GREET
 PEERS = COMMAND_PEERS
 LIMITS = COMMAND_LIMITS
 ADDRESS = COMMAND_ADDRESS
@@ -762,6 +813,7 @@ LIMIT_DEFAULTS = {
     "sync_packets_per_second": 1000,
     "privileged_ports": False,
     "bandwidth_out_bytes_per_second": 0,
+    "peer_out_bytes_per_second": 0,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -786,6 +838,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.sync_packets_per_second = all_limits["sync_packets_per_second"]
     l.privileged_ports = 1 if all_limits["privileged_ports"] else 0
     l.bandwidth_out_bytes_per_second = all_limits["bandwidth_out_bytes_per_second"]
+    l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
     return 0
 
 
@@ -848,11 +901,22 @@ cdef uint32_t take_records(State *s, uint8_t *out, uint32_t room) noexcept nogil
     return done
 
 
-def unpack_app(const uint8_t[:] data):
+def unpack_reflectors(bytes body):
+    """Who told us our address: [((address, port), where it sees us, whether its probe socket reached ours), …]."""
+    result = []
+    for at in range(0, len(body) - 12, 13):
+        peer = (address_text(int.from_bytes(body[at:at + 4], "little")), int.from_bytes(body[at + 4:at + 6], "little"))
+        seen = (address_text(int.from_bytes(body[at + 6:at + 10], "little")), int.from_bytes(body[at + 10:at + 12], "little"))
+        result.append((peer, seen, bool(body[at + 12])))
+    return result
+
+
+def unpack_app(data):
     """The records of an APP command's answer, oldest first:
 
-    ("ready", nat_type, address, port), ("join", peer_id, cluster, subcluster, nat_type, direct, address, port),
-    ("leave", peer_id), ("packet", datagram), ("stream", datagram), ("answer", datagram). Ids are bytes.
+    ("ready", nat_type, address, port, reflectors), see unpack_reflectors();
+    ("join", peer_id, cluster, subcluster, nat_type, direct, address, port); ("leave", peer_id);
+    ("packet", datagram, (address, port)) with where it came from, likewise "stream" and "answer". Ids are bytes.
     """
     cdef bytes copy = bytes(data)
     cdef Py_ssize_t at = 0
@@ -864,14 +928,17 @@ def unpack_app(const uint8_t[:] data):
         at += 2 + size
         if kind == APP_READY:
             result.append(("ready", body[0], address_text(int.from_bytes(body[3:7], "little")),
-                           int.from_bytes(body[1:3], "little")))
+                           int.from_bytes(body[1:3], "little"), unpack_reflectors(body[7:])))
         elif kind == APP_JOIN:
             result.append(("join", body[:32], body[32:64], body[64:96], body[96], bool(body[97]),
                            address_text(int.from_bytes(body[100:104], "little")), int.from_bytes(body[98:100], "little")))
         elif kind == APP_LEAVE:
             result.append(("leave", body))
         else:
-            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body))
+            size -= 1 + 6  # the datagram; port and address of its sender follow
+            source = (address_text(int.from_bytes(body[size + 2:], "little")),
+                      int.from_bytes(body[size:size + 2], "little"))
+            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:size], source))
     return result
 
 
@@ -884,7 +951,9 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
     rules.clusters_allow = clusters_allow
     for address, length, allow in prefixes:
         i = rules.count
-        rules.mask[i] = <uint32_t>(0xffffffff << (32 - <int>length)) if length else 0
+        if not 0 <= length <= 32:
+            raise ValueError(f"a prefix of {length} bits")
+        rules.mask[i] = (0xffffffff << (32 - length)) & 0xffffffff
         rules.addr[i] = address_number(address) & rules.mask[i]
         rules.allow[i] = 1 if allow else 0
         rules.count += 1
@@ -931,6 +1000,14 @@ def pack_address(text):
     """The data of an ADDRESS command."""
     cdef uint32_t addr = address_number(text)
     return (<char *>&addr)[:sizeof(addr)]
+
+
+def pack_greeting(text, uint16_t port):
+    """The data of a GREET command: a ping goes to this endpoint; whoever is there proves itself by the answer."""
+    cdef Greeting greeting
+    greeting.addr = address_number(text)
+    greeting.port = port
+    return (<char *>&greeting)[:sizeof(greeting)]
 
 
 def pack_rules(prefixes=(), bint default_allow=True, clusters=(), bint clusters_allow=False):

@@ -10,10 +10,12 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_bandwidth,
     SRP_DROP_budget,
+    SRP_DROP_peer_bandwidth,
     SRP_DROP_queue_full,
     SRP_PING,
     SRP_SOCKET_MAIN,
     srp_datagram,
+    srp_peer,
 )
 
 cdef inline uint8_t *out_reserve(State *s) noexcept nogil:
@@ -55,6 +57,20 @@ cdef inline bint out_push(State *s, uint8_t *data, uint32_t size, uint32_t addr,
     s.counter[SRP_COUNT_out_bytes] += size
     s.counter[SRP_COUNT_out_ping - 1 + data[4]] += 1
     return True
+
+cdef inline bint out_to(State *s, srp_peer *p, uint8_t *data, uint32_t size) noexcept nogil:
+    """Queues one datagram for a peer; False (counted) when a limit is reached."""
+    cdef uint32_t second
+    if s.limits.peer_out_bytes_per_second != 0:
+        second = <uint32_t>(s.now.mono_us // 1000000)
+        if p.out_second != second:
+            p.out_second = second
+            p.out_bytes = 0
+        if p.out_bytes + size > s.limits.peer_out_bytes_per_second:
+            drop(s, SRP_DROP_peer_bandwidth)
+            return False
+        p.out_bytes += size
+    return out_push(s, data, size, p.addr, p.port, p.local, p.socket)
 
 cdef inline void out_opener(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
     """One byte 0x01 that nobody has to hear: it opens a way through our own NAT."""

@@ -293,6 +293,21 @@ cdef void plan(State *s, Attempt *a) noexcept nogil:
     if a.strategy != 0 and at < s.attempts_due_us:
         s.attempts_due_us = at
 
+cdef bint was_opened(State *s, uint32_t addr, uint16_t port, const uint8_t *peer_id) noexcept nogil:
+    """Whether we opened our way to this port of the peer that we were introduced to.
+
+    That a ping comes from one of 1024 random ports out of 64512, at the address that its introducer proved, is proof enough of
+    its endpoint: the reference, behind a hard NAT, answers pings from another port than it connects from, so it can give no other.
+    """
+    cdef Attempt *a = attempt_for(s, peer_id)
+    cdef uint32_t i
+    if a == NULL or a.strategy != STRATEGY_OPEN or a.addr != addr or port < 1024:
+        return False
+    for i in range(a.sent):
+        if <uint32_t>(port - 1024) == (a.base + <uint64_t>i * a.stride) % PORTS:
+            return True
+    return False
+
 cdef void work_on_attempts(State *s) noexcept nogil:
     cdef uint32_t i, seen = 0, active = s.attempts_active
     if s.now.mono_us < s.attempts_due_us:

@@ -11,7 +11,7 @@ from srpnode.core.app cimport met_by_frame, tell_leave
 from srpnode.core.choose cimport proven
 from srpnode.core.nat cimport compare_mapping, on_reflection_pong
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.punch cimport forget_socket, reached
+from srpnode.core.punch cimport forget_socket, reached, was_opened
 from srpnode.core.state cimport (
     EVENT_CONNECTED,
     EVENT_GONE,
@@ -26,6 +26,7 @@ from srpnode.core.state cimport (
     Event,
     Parked,
     State,
+    draw,
     draw_below,
     drop,
 )
@@ -70,6 +71,7 @@ from srpnode.core.types cimport (
     SRP_MESSAGE,
     SRP_MESSAGE_MAX,
     SRP_NONE,
+    SRP_PACKET_ID,
     SRP_PEER_CHALLENGED,
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
@@ -190,8 +192,19 @@ cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) no
 
 cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
                          uint32_t local, uint16_t socket) noexcept nogil:
-    """Writes the message to its place in the slab, the frame around it, and queues the datagram."""
-    cdef uint32_t size, offset = srp_message_offset(packet)
+    """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
+
+    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash would cost more than all
+    the rest of a pong.
+    """
+    cdef uint64_t id[4]
+    cdef uint32_t size, offset, i
+    memcpy(id, s.peer_id, 32)  # two identities never draw the same
+    for i in range(4):
+        id[i] ^= draw(s)
+    packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
+    packet.field[SRP_PACKET_ID].len = 32
+    offset = srp_message_offset(packet)
     packet.field[SRP_MESSAGE].at = at + offset
     packet.field[SRP_MESSAGE].len = srp_message_write(packet.type, message, <char *>at + offset, SRP_MESSAGE_MAX)
     size = srp_packet_encode(packet, at, SRP_DATAGRAM_MAX)
@@ -258,7 +271,7 @@ cdef Parked *parked_at(State *s, uint32_t addr, uint16_t port) noexcept nogil:
     return &s.parked[2 * <uint32_t>((hash >> 16) & (s.parked_sets - 1))]
 
 cdef bint live_parked(State *s, Parked *p) noexcept nogil:
-    return p.len != 0 and <int>(p.expires_ms - s.now_ms) > 0
+    return p.len != 0 and p.expires_ms > s.now_ms
 
 cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil:
     """Keeps one datagram of an unproven source until its proof arrives; a join is not replaced by a ping."""
@@ -279,7 +292,7 @@ cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil:
             break
         if not live_parked(s, p):
             chosen = p
-        elif live_parked(s, chosen) and <int>(p.expires_ms - chosen.expires_ms) < 0:
+        elif live_parked(s, chosen) and p.expires_ms < chosen.expires_ms:
             chosen = p
     if live_parked(s, chosen) and (chosen.addr != d.addr or chosen.port != d.port):
         drop(s, SRP_DROP_parking_replaced)
@@ -411,8 +424,25 @@ cdef uint32_t make_room(State *s) noexcept nogil:
             victim = slot
     if victim != <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_peers_evicted] += 1
+        if s.owns != 0 and s.peers.peer[victim].flags & SRP_PEER_NAMED:
+            tell_leave(s, s.peers.peer[victim].id)
+        forget_socket(s, victim)
         srp_peers_remove(&s.peers, victim)
     return victim
+
+cdef int64_t interval_us(State *s) noexcept nogil:
+    """How often peers are pinged: once a keep-alive. Behind a NAT a little oftener, so that a mapping that lives 30 s stays open;
+    up to three times as often among peers who do not live long, or many of those that are chosen would be gone."""
+    cdef int64_t interval = s.keep_alive_us, wanted
+    if s.reflection.wanted:
+        interval = interval * 4 // 5
+    if s.typical_uptime_ms != 0 and not s.reference:
+        wanted = 250 * <int64_t>s.typical_uptime_ms
+        if wanted < s.keep_alive_us // 3:
+            wanted = s.keep_alive_us // 3
+        if wanted < interval:
+            interval = wanted
+    return interval
 
 cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
     """A place for an endpoint that just proved itself; SRP_NONE (counted) when a limit stands against it."""
@@ -427,7 +457,7 @@ cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noex
         drop(s, reason)
         log_event(s, EVENT_REFUSED, <uint8_t>reason, addr, port, NULL)
         return SRP_NONE
-    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + s.keep_alive_us)
+    slot = srp_peers_add(&s.peers, addr, port, s.now.mono_us, s.now.mono_us + interval_us(s))
     s.peers.peer[slot].local = local
     return slot
 
@@ -510,6 +540,14 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if memcmp(message.requester_peer_id, s.peer_id, 32) == 0:
         drop(s, SRP_DROP_self_named)
         return
+    if not known and connection and s.attempts_active != 0 and was_opened(s, d.addr, d.port, message.requester_peer_id):
+        slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
+        if slot == <uint32_t>SRP_NONE:
+            slot = admit(s, d.addr, d.port, d.local)
+        if slot != <uint32_t>SRP_NONE:
+            known = True
+            s.budget = -1
+            s.peers.peer[slot].last_proof_us = s.peers.peer[slot].last_update_us = s.now.mono_us
     if known:
         if has_nat:
             welcome(s, slot, d, frame, message)
@@ -533,7 +571,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if is_reflection:
         pong.has |= 1u << SRP_KEY_IS_REFLECTION
         pong.truth |= 1u << SRP_KEY_IS_REFLECTION
-    else:
+    elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
     if connection:
@@ -547,7 +585,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_IS_PROBE
             pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
     at = out_reserve(s)
-    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, SRP_SOCKET_MAIN):
+    # From where it was asked: the peer whose packets come to a socket of the pool knows only that one.
+    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, d.socket):
         return
     if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
         probe_port = message.probe_external_port
@@ -563,7 +602,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
     if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE) and asks_now(s, d.addr, d.port):
-        send_proof_ping(s, d.addr, d.port, d.local)
+        send_plain_ping(s, d.addr, d.port, d.local, d.socket)
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
 
@@ -573,24 +612,10 @@ cdef void note_uptime(State *s, double uptime) noexcept nogil:
         value = <int64_t>s.typical_uptime_ms + (value - <int64_t>s.typical_uptime_ms) // 8
     s.typical_uptime_ms = <uint32_t>value if value > 1 else 1
 
-cdef int64_t heartbeat_interval_us(State *s) noexcept nogil:
-    """How often peers are pinged: once a keep-alive. Behind a NAT a little oftener, so that a mapping that lives 30 s stays open;
-    up to three times as often among peers who do not live long, or many of those that are chosen would be gone."""
-    cdef int64_t interval = s.keep_alive_us, wanted
-    if s.reflection.wanted:
-        interval = interval * 4 // 5
-    if s.typical_uptime_ms != 0 and not s.reference:
-        wanted = 1000 * <int64_t>s.typical_uptime_ms // 4
-        if wanted < s.keep_alive_us // 3:
-            wanted = s.keep_alive_us // 3
-        if wanted < interval:
-            interval = wanted
-    return interval
-
-cdef bint missed(State *s, uint32_t slot, int64_t interval_us) noexcept nogil:
+cdef bint missed(State *s, uint32_t slot, int64_t every_us) noexcept nogil:
     """Whether a peer gave three heartbeats no answer (or none for four keep-alives): then it is gone."""
     return not proven(s, slot) or (not s.reference and not s.peers.peer[slot].flags & SRP_PEER_INDEXED
-                                   and s.now.mono_us - s.peers.peer[slot].last_proof_us > 3 * interval_us)
+                                   and s.now.mono_us - s.peers.peer[slot].last_proof_us > 3 * every_us)
 
 cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """Takes the proof of an endpoint and measures its temporal distance (draft: the delta between request and answer)."""
@@ -662,41 +687,46 @@ cdef void introduce_ourselves(State *s, srp_peer *p) noexcept nogil:
 cdef void heartbeats(State *s) noexcept nogil:
     """Pings the peers whose turn has come, drops those that gave no proof for four keep-alives.
 
-    Who joined in the same moment is not visited in the same moment: at most twice the even pace is worked off.
+    Who joined in the same moment is not visited in the same moment: twice the even pace is worked off, after a burst.
     """
-    cdef int64_t elapsed = s.now.mono_us - s.heartbeat_at_us
-    cdef int64_t most
-    cdef int64_t interval_us = heartbeat_interval_us(s)
+    cdef int64_t every_us = interval_us(s)
+    cdef int64_t step_us = every_us // (2 * (<int64_t>s.peers.count + 1)) + 1
+    cdef int64_t most = (s.now.mono_us - s.heartbeat_at_us) // step_us
+    cdef int64_t burst = 64 + 250000 // step_us
+    cdef int visits = 256
     cdef uint32_t slot
     cdef srp_peer *p
-    s.heartbeat_at_us = s.now.mono_us
-    if elapsed > s.keep_alive_us:
-        elapsed = s.keep_alive_us
-    most = 4 + 2 * elapsed * s.peers.count // interval_us
-    if most > 256:
-        most = 256
-    while most > 0:
-        most -= 1
+    if burst > 256:
+        burst = 256
+    if most > burst:
+        most = burst
+        s.heartbeat_at_us = s.now.mono_us - burst * step_us
+    while most > 0 and visits > 0:
+        visits -= 1
         slot = s.peers.due_first
         if slot == <uint32_t>SRP_NONE:
             return
         p = &s.peers.peer[slot]
         if p.due_us > s.now.mono_us:
             return
-        if missed(s, slot, interval_us):
+        if missed(s, slot, every_us):
             if p.flags & SRP_PEER_INDEXED:
                 srp_peers_set_live(&s.peers, slot, False)
             else:
                 s.counter[SRP_COUNT_departures] += 1
                 log_event(s, EVENT_GONE, 0, p.addr, p.port, p.id)
-                if s.owns != 0:
+                if s.owns != 0 and p.flags & SRP_PEER_NAMED:  # else its name has moved to another endpoint
                     tell_leave(s, p.id)
                 forget_socket(s, slot)
                 srp_peers_remove(&s.peers, slot)
                 continue
+        most -= 1
+        s.heartbeat_at_us += step_us
         p.last_ping_us = s.now.mono_us
-        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us)
+        srp_peers_set_due(&s.peers, slot, s.now.mono_us + every_us)
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
             introduce_ourselves(s, p)
+            if s.reflection.ready:  # the answer to a connection says nothing of our own address, this one does
+                send_plain_ping(s, p.addr, p.port, p.local, p.socket)
         else:
             send_plain_ping(s, p.addr, p.port, p.local, p.socket)

@@ -53,13 +53,14 @@ ctypedef struct Limits:
     uint32_t sync_packets_per_second    # to one peer
     uint32_t privileged_ports
     uint64_t bandwidth_out_bytes_per_second
+    uint32_t peer_out_bytes_per_second  # to one peer
 
 # A join or connection ping that waits for its sender's proof.
 ctypedef struct Parked:
     uint64_t endpoint
     uint32_t addr
     uint32_t local
-    uint32_t expires_ms
+    int64_t expires_ms
     uint16_t port
     uint16_t len
     uint8_t data[1424]
@@ -143,8 +144,10 @@ ctypedef struct Reflection:
     uint16_t port
     uint16_t probe_port                 # of our probe socket, seen from outside
     uint32_t addr
-    uint16_t mapped_port                # what the first answer said
+    uint32_t seen_addr[2]               # where the first and the second see us
+    uint16_t seen_port[2]
     uint8_t dependent
+    uint8_t again                       # knocks that did not come were asked for once more
     int64_t due_us
 
 ctypedef struct Event:
@@ -174,7 +177,7 @@ ctypedef struct State:
     Limits limits
     # time
     srp_now now
-    uint32_t now_ms                     # low bits of the monotonic clock
+    int64_t now_ms                      # the monotonic clock
     uint32_t minute                     # of it
     # tables
     void *memory

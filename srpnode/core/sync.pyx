@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport proven
-from srpnode.core.out cimport out_commit, out_push, out_reserve
+from srpnode.core.out cimport out_commit, out_reserve, out_to
 from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
 from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
@@ -58,7 +58,7 @@ cdef enum:
     STEP_US = 10000           # a job is served that often
     AT_ONCE = 8               # so few packets need no job
     WALK = 64                 # ids or packets looked at in one step
-    REFRESH_US = 100000       # a changed cache is summarised again after that long,
+    REFRESH_US = 250000       # a changed cache is summarised again after that long,
     REFRESH_LARGE_US = 500000 # or that long when it holds many packets
     LARGE = 20000
     REFRESH_IDS = 512         # hashed in one slice
@@ -82,13 +82,17 @@ cdef void refresh_summary(State *s) noexcept nogil:
     if not s.store.refreshing:
         s.refresh_at_us = s.now.mono_us + (REFRESH_US if s.store.count < LARGE else REFRESH_LARGE_US)
 
-cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
-    """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
+cdef void this_second(State *s, srp_peer *p) noexcept nogil:
+    """What was done for a peer counts within one second."""
     cdef uint32_t second = <uint32_t>(s.second_at_us // 1000000)
-    ids += BASE_WORK
     if p.sync_second != second:
         p.sync_second = second
-        p.sync_work = 0
+        p.sync_work = p.sync_sent = 0
+
+cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
+    """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
+    ids += BASE_WORK
+    this_second(s, p)
     if s.sync_work_used + ids > WORK_PER_SECOND or (p.sync_work != 0 and p.sync_work + ids > WORK_PER_SECOND // SHARE):
         drop(s, SRP_DROP_sync_work)
         return False
@@ -127,7 +131,7 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     packet.field[SRP_MESSAGE].at = at + n
     packet.field[SRP_MESSAGE].len = srp_summary_encode(prefix, digest, mask, <const uint8_t (*)[20]>bucket, at + n)
     size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size == 0 or not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if size == 0 or not out_to(s, p, at, size):
         return False
     out_commit(s, size)
     s.counter[SRP_COUNT_sync_summaries] += 1
@@ -135,10 +139,26 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
 
 # --- jobs -----------------------------------------------------------------------------------------------------------------
 
+cdef void end_job(State *s, SyncJob *job) noexcept nogil:
+    if s.peers.peer[job.peer].generation == job.generation:
+        s.peers.peer[job.peer].sync_jobs -= 1
+    job.phase = FREE
+    s.jobs_active -= 1
+
 cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
-    """A free job for the peer, or NULL (counted). The search goes on where the last one ended."""
+    """A free job for the peer, or NULL (counted). The search goes on where the last one ended.
+
+    When there is none, a peer without one takes it from a peer with several.
+    """
     cdef uint32_t i, at
     cdef SyncJob *job
+    if s.jobs_active == s.jobs and s.peers.peer[slot].sync_jobs == 0:
+        for i in range(s.jobs):
+            job = &s.job[(s.job_next + i) % s.jobs]
+            if s.peers.peer[job.peer].sync_jobs > 1:
+                drop(s, SRP_DROP_sync_jobs)
+                end_job(s, job)
+                break
     if s.jobs_active < s.jobs:
         for i in range(s.jobs):
             at = (s.job_next + i) % s.jobs
@@ -149,14 +169,11 @@ cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
                 job.peer = slot
                 job.generation = s.peers.peer[slot].generation
                 job.next_us = s.now.mono_us
+                s.peers.peer[slot].sync_jobs += 1
                 s.jobs_active += 1
                 return job
     drop(s, SRP_DROP_sync_jobs)
     return NULL
-
-cdef void end_job(State *s, SyncJob *job) noexcept nogil:
-    job.phase = FREE
-    s.jobs_active -= 1
 
 cdef void start_sync(State *s, uint32_t slot) noexcept nogil:
     """Offers our summary to a peer that connects, at most every six seconds (reference: on first contact)."""
@@ -195,14 +212,20 @@ cdef bint wanted(SyncJob *job, const uint8_t *id) noexcept nogil:
     return True
 
 cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
-    cdef uint8_t *at = out_reserve(s)
+    """Sends one packet; False when there is no room, or when the peer has got its share of this second."""
+    cdef uint8_t *at
     cdef uint32_t size
+    this_second(s, p)
+    if s.limits.sync_packets_per_second != 0 and p.sync_sent >= s.limits.sync_packets_per_second:
+        return False
+    at = out_reserve(s)
     if at == NULL:
         return False
     size = srp_store_copy(&s.store, entry, at)
-    if not out_push(s, at, size, p.addr, p.port, p.local, p.socket):
+    if not out_to(s, p, at, size):
         return False
     out_commit(s, size)
+    p.sync_sent += 1
     s.counter[SRP_COUNT_sync_packets] += 1
     return True
 
@@ -389,6 +412,8 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
             entry = srp_store_from(&s.store, &child, NULL, False)
             while entry != <uint32_t>SRP_NONE and send_entry(s, p, entry):
                 entry = srp_store_from(&s.store, &child, s.store.entry[entry].id, True)
+            if entry != <uint32_t>SRP_NONE:  # not all of them: a job sends the bucket later
+                lacking |= <uint16_t>1 << i
         elif not (our_mask >> i) & 1 or memcmp(ours[i], theirs[i], 20) != 0:
             if send_summary(s, p, &child) and s.owns != 0:
                 s.filling_from = slot

@@ -158,7 +158,7 @@ cdef extern from "table.h" nogil:
         pass
     ctypedef struct srp_recent_cell:
         uint64_t key
-        uint32_t expires_ms
+        uint32_t expires
         uint32_t value
     ctypedef struct srp_recent:
         pass
@@ -171,9 +171,10 @@ cdef extern from "table.h" nogil:
     uint32_t srp_pow2(uint32_t n)
     uint32_t srp_recent_cells(uint32_t entries)
     void srp_index_prefetch(const srp_index *ix, uint64_t hash)
+    void srp_recent_prefetch(const srp_recent *t, uint64_t key)
     void srp_recent_init(srp_recent *t, srp_recent_cell *cells, uint32_t count)
-    srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, uint32_t now_ms)
-    c_bool srp_recent_add(srp_recent *t, uint64_t key, uint32_t now_ms, uint32_t ttl_ms, uint32_t value)
+    srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, int64_t now_ms)
+    c_bool srp_recent_add(srp_recent *t, uint64_t key, int64_t now_ms, uint32_t ttl_ms, uint32_t value)
     void srp_meter_init(srp_meter *t, srp_meter_cell *cells, uint32_t count)
     uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t window, uint32_t cost)
     uint32_t srp_tally_get(const srp_tally *t, uint32_t key)
@@ -203,6 +204,7 @@ cdef extern from "peers.h" nogil:
         uint32_t due_next
         uint32_t live_at
         uint32_t members
+        uint64_t last_cluster
         uint32_t distance_ms
         uint32_t uptime_s
         uint32_t window
@@ -211,6 +213,10 @@ cdef extern from "peers.h" nogil:
         uint32_t used_introductions
         uint32_t sync_second
         uint32_t sync_work
+        uint32_t sync_sent
+        uint32_t out_second
+        uint32_t out_bytes
+        uint32_t sync_jobs
         uint8_t id[32]
     ctypedef struct srp_member:
         uint32_t peer
@@ -239,6 +245,7 @@ cdef extern from "peers.h" nogil:
         srp_member *member
         uint32_t member_count
         srp_cluster *cluster
+        uint32_t cluster_capacity
         uint32_t cluster_count
         srp_tally addresses
         srp_tally prefixes
@@ -285,6 +292,7 @@ cdef extern from "store.h" nogil:
         uint8_t top[20]
     size_t srp_store_bytes(uint64_t max_bytes)
     void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us)
+    void srp_store_prefetch(const srp_store *s, const uint8_t *id)
     uint32_t srp_store_find(const srp_store *s, const uint8_t *id)
     uint32_t srp_store_victim(const srp_store *s, const uint8_t *id, uint32_t size, c_bool *chain_full)
     uint32_t srp_store_insert(srp_store *s, const uint8_t *id, const uint8_t *data, uint16_t size, uint32_t hops,
@@ -342,6 +350,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_sync_jobs
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
+        SRP_DROP_peer_bandwidth
         SRP_DROP_intro_stale
         SRP_DROP_intro_known
         SRP_DROP_attempts_full

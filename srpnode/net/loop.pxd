@@ -39,7 +39,8 @@ cdef class Loop:
     cdef readonly Node node
     cdef object _sockets           # index -> socket object, kept so that the descriptors stay open
     cdef object _thread
-    cdef object _lock              # one poster at a time
+    cdef object _lock              # one poster at a time …
+    cdef object _beat_lock         # … and one heartbeat under way
     cdef object _outstanding       # commands whose poster did not wait to the end
     cdef object _calls             # keeps an injected table of system calls
     cdef readonly str failure      # why the loop ended by itself, "" otherwise
@@ -51,27 +52,30 @@ cdef class Loop:
     cdef srp_datagram *batch
     cdef uint8_t *data
     cdef uint32_t batch_size, pool_size
-    cdef bint gro, fine_wait, stopping, running, pause
+    cdef bint gro, fine_wait, running, pause
     cdef int epoll, error
+    cdef int notify_fd             # of the application, -1: none
+    cdef bint notified             # since its last command
     cdef int fds[SOCKETS]
+    cdef uint32_t bound[SOCKETS]   # addresses, 0: any
     cdef uint32_t drops[SOCKETS]
     cdef epoll_event events[EVENTS]
-    cdef uint32_t main_addr
     cdef uint16_t main_port
     cdef srp_now now
     cdef int64_t due_us            # monotonic time of the next tick
-    cdef int notify_fd             # of the application, -1: none
-    cdef bint notified             # since it last took everything
 
     cdef uint32_t flushed, pending # items of the core's output: sent so far, and being sent
     cdef int blocked               # SRP_UDP_BLOCKED or SRP_UDP_STALLED while output waits
     cdef int64_t blocked_us        # since when, without progress
-    cdef int64_t jam_us            # how long that may last
+    cdef int64_t jam_us            # how long that may last now …
+    cdef int64_t jam_limit_us      # … and from the start
     cdef uint64_t progress         # OUT_CALLS when blocked_us was set
 
     cdef uint8_t heartbeat[HEARTBEAT_BYTES]
-    cdef int64_t heartbeat_sent_us
-    cdef srp_command *heartbeat_command
+    cdef bint heartbeat_known      # there was one before
+    cdef srp_command *heartbeat_command # who waits for one to come back …
+    cdef int64_t heartbeat_again_us, heartbeat_end_us # … when the next leaves, when the wait ends
+    cdef int32_t heartbeat_error   # of the last one sent
 
     cdef uint64_t udp[COUNTS]
     cdef uint64_t own[OWN_COUNT]
@@ -93,7 +97,9 @@ cdef class Loop:
     cdef uint32_t _without_heartbeats(self, uint32_t count) noexcept nogil
     cdef void _serve_mailbox(self) noexcept nogil
     cdef bint _obey(self, srp_command *command) noexcept nogil
-    cdef int32_t _send_heartbeat(self, const uint8_t *cookie) noexcept nogil
+    cdef void _start_heartbeat(self, srp_command *command) noexcept nogil
+    cdef void _send_heartbeat(self) noexcept nogil
+    cdef void _end_heartbeat(self, int32_t result) noexcept nogil
     cdef int32_t _take_in(self, uint32_t index, int fd) noexcept nogil
     cdef int32_t _watch(self, uint32_t socket, int fd) noexcept nogil
     cdef int32_t _open_pool(self) noexcept nogil

@@ -5,7 +5,7 @@ batch from each readable socket, hand it to the core whole, send what comes of i
 watched level-triggered and give one batch a turn, so a busy one cannot starve the others.
 
 When a socket takes no more output the loop stops receiving (datagrams wait in the kernel's buffer) and waits for that
-socket and for commands only. Output that nobody takes for JAM_US is given up and counted, so a dead link does not stop
+socket and for commands only. Output that nobody takes for jam_ms is given up and counted, so a dead link does not stop
 the node.
 
 Nothing in `_serve` and below it touches a Python object, allocates or takes a lock. Python talks to it by commands
@@ -14,7 +14,7 @@ Nothing in `_serve` and below it touches a Python object, allocates or takes a l
 
 import errno
 import os
-import socket as socket_module
+import struct
 import threading
 import time
 
@@ -36,7 +36,6 @@ from srpnode.net.mailbox cimport (
     SRP_COMMAND_HEARTBEAT,
     SRP_COMMAND_OPEN_POOL,
     SRP_COMMAND_REPLACE,
-    SRP_COMMAND_STOP,
     srp_command,
     srp_command_done,
     srp_command_finish,
@@ -44,6 +43,8 @@ from srpnode.net.mailbox cimport (
     srp_mailbox,
     srp_mailbox_awake,
     srp_mailbox_post,
+    srp_mailbox_stop,
+    srp_mailbox_stopped,
     srp_mailbox_take,
 )
 from srpnode.net.udp cimport (
@@ -51,6 +52,7 @@ from srpnode.net.udp cimport (
     SRP_UDP_BLOCKED,
     SRP_UDP_COUNT,
     SRP_UDP_DONE,
+    SRP_UDP_IN_DATAGRAMS,
     SRP_UDP_OUT_CALLS,
     SRP_UDP_STALLED,
     SRP_UDP_STRIDE,
@@ -124,16 +126,16 @@ cdef enum:
     POOL_RECEIVE_BYTES = 65536      # of each pool socket
     POOL_SEND_BYTES = 65536
     LONGEST_WAIT_US = 60000000
-    JAM_US = 500000                 # a socket that takes nothing for so long is jammed …
-    JAM_AGAIN_US = 20000            # … and gets less patience until it takes something
-    BLOCKED_POLL_MS = 50            # the kernel calls a socket writable at half its buffer only: try before that
+    JAM_AGAIN_US = 20000            # patience with a jammed socket until it takes something again
+    BLOCKED_POLL_MS = 20            # the kernel calls a socket writable at half its buffer only: try before that
     STALLED_POLL_MS = 1
     DRAIN_BATCHES = 64              # of a socket that is being replaced
+    HEARTBEAT_AGAIN_US = 10000
     END_POLLS = 10                  # waits for blocked output when the loop ends
 
-cdef int ENOPROTOOPT = errno.ENOPROTOOPT
 cdef int ESHUTDOWN = errno.ESHUTDOWN
 cdef int ECANCELED = errno.ECANCELED
+cdef int ETIMEDOUT = errno.ETIMEDOUT
 
 OWN_NAMES = (
     "rounds",
@@ -191,7 +193,9 @@ cdef class Loop:
     batch         datagrams received by one system call and handed to the core at once, 1 … 256
     gro, gso      use UDP_GRO and UDP_SEGMENT where the kernel has them
     pool_size     sockets that open_pool() binds, 0 … 256
-    notify_fd     an eventfd of the caller's, written when there is something for its application (node.app_waiting)
+    jam_ms        how long output waits for a socket that takes nothing before it is given up; milliseconds
+    notify_fd     an eventfd of the caller's: written once when there is something for its application (node.app_waiting), and
+                  again after its next command
     calls         capsule "srp_udp_calls" (cext/udp.h): system calls to use instead of the kernel's, for fault injection
     """
 
@@ -205,6 +209,7 @@ cdef class Loop:
         bint gro=True,
         bint gso=True,
         unsigned int pool_size=256,
+        unsigned int jam_ms=500,
         int notify_fd=-1,
         calls=None,
     ):
@@ -225,12 +230,13 @@ cdef class Loop:
         self._sockets = {}
         self._thread = None
         self._lock = threading.Lock()
+        self._beat_lock = threading.Lock()
         self._outstanding = []
         self.batch_size = batch
         self.pool_size = pool_size
         self.notify_fd = notify_fd
         self.fine_wait = True
-        self.jam_us = JAM_US
+        self.jam_us = self.jam_limit_us = <int64_t>jam_ms * 1000
         self.due_us = INT64_MAX
 
         self.mailbox = <srp_mailbox *>aligned(sizeof(srp_mailbox))
@@ -241,7 +247,7 @@ cdef class Loop:
         if self.epoll < 0 or self._watch(WAKE, self.mailbox.wake_fd) < 0:
             raise OSError(c_errno, "epoll")
 
-        self.gro = gro
+        self.gro = gro and srp_udp_set_gro(main.fileno(), True) == 0  # Linux 5.0
         self._adopt(SRP_SOCKET_MAIN, main)
         if probe is not None:
             self._adopt(SRP_SOCKET_PROBE, probe)
@@ -250,6 +256,7 @@ cdef class Loop:
         self.receiver.calls = table
         self.receiver.count = self.udp
         self.receiver.drops = self.drops
+        self.receiver.bound = self.bound
         self.receiver.stride = SRP_UDP_STRIDE_GRO if self.gro else SRP_UDP_STRIDE
         self.receiver.batch = batch
         self.data = <uint8_t *>calloc(batch, self.receiver.stride)
@@ -263,6 +270,7 @@ cdef class Loop:
         self.sender.calls = table
         self.sender.count = self.udp
         self.sender.fds = self.fds
+        self.sender.bound = self.bound
         self.sender.sockets = SOCKETS
         self.sender.trains = gso and srp_udp_can_segment(self.fds[SRP_SOCKET_MAIN])
         srp_udp_sender_init(self.sender)
@@ -291,21 +299,24 @@ cdef class Loop:
         self._sockets[index] = sock
 
     cdef int32_t _take_in(self, uint32_t index, int fd) noexcept nogil:
-        cdef int error = srp_udp_set_gro(fd, self.gro)
-        if error == -ENOPROTOOPT and self.gro and index == SRP_SOCKET_MAIN:
-            self.gro = False
-            error = 0
+        """Makes a socket the one of this index; on error (an errno, negative) nothing has changed."""
+        cdef uint32_t addr = 0
+        cdef uint16_t port = 0
+        cdef int error = srp_udp_name(fd, &addr, &port)
+        if error < 0:
+            return error
+        error = srp_udp_set_gro(fd, self.gro)
         if error < 0 and self.gro:
             return error
-        if index == SRP_SOCKET_MAIN:
-            error = srp_udp_name(fd, &self.main_addr, &self.main_port)
-            if error < 0:
-                return error
-        self.drops[index] = srp_udp_drops(fd)
         error = self._watch(index, fd)
-        if error == 0:
-            self.fds[index] = fd
-        return error
+        if error < 0:
+            return error
+        if index == SRP_SOCKET_MAIN:
+            self.main_port = port
+        self.bound[index] = addr
+        self.drops[index] = srp_udp_drops(fd)
+        self.fds[index] = fd
+        return 0
 
     # ---- from Python ----
 
@@ -333,13 +344,9 @@ cdef class Loop:
 
     def stop(self, double timeout_s=1.0):
         """Sends what is queued, ends the thread, leaves received datagrams in the sockets; False when it did not end in time."""
-        deadline = time.monotonic() + timeout_s
-        if self.alive():
-            try:
-                self._post(SRP_COMMAND_STOP, b"", 0, timeout_s)
-            except (TimeoutError, RuntimeError):
-                pass
-        return self.join(max(deadline - time.monotonic(), 0.0))
+        if self.running:
+            srp_mailbox_stop(self.mailbox)
+        return self.join(timeout_s)
 
     def join(self, timeout_s=None):
         """Waits until the thread has ended; False when it has not within timeout_s seconds."""
@@ -355,8 +362,8 @@ cdef class Loop:
         """Has the core obey a command (kind >= CORE_COMMAND) between two batches.
 
         The core sees max(len(data), size) bytes that begin with data and may write its answer there. Returns its result and
-        these bytes. Raises TimeoutError when the loop does not come to it in timeout_s seconds (it may still obey later), RuntimeError
-        when the loop does not run, BlockingIOError when 64 commands wait already.
+        these bytes. Raises TimeoutError when the loop does not come to it in timeout_s seconds (it may still obey later),
+        RuntimeError when the loop does not run or 64 commands wait already.
         """
         if kind < SRP_COMMAND_CORE:
             raise ValueError(f"kinds below {SRP_COMMAND_CORE} are the loop's own")
@@ -390,15 +397,33 @@ cdef class Loop:
         return old
 
     def beat(self, double timeout_s=1.0):
-        """Sends a datagram from the main socket to its own address and waits until the loop has handled it; microseconds under way.
+        """Sends datagrams from the main socket to its own address until the loop has handled one; microseconds under way.
 
-        Raises TimeoutError when it does not come back, OSError when it cannot leave (EAGAIN: the send buffer is full, but the
-        loop runs). The datagram counts as received and sent; the core never sees it.
+        One is sent every 10 ms, since in a flood most of them are lost like everybody's. They count as sent and received; the
+        core never sees them. Raises TimeoutError when none comes back, another OSError when none could leave (EAGAIN: the
+        send buffer is full, but the loop runs).
         """
-        result = self._post(SRP_COMMAND_HEARTBEAT, os.urandom(16), 0, timeout_s)[0]
+        question = os.urandom(16) + struct.pack("=q", int(timeout_s * 1e6))
+        with self._beat_lock:
+            result = self._post(SRP_COMMAND_HEARTBEAT, question, 0, timeout_s + 0.1)[0]
         if result < 0:
             raise OSError(-result, os.strerror(-result))
         return result
+
+    def serves(self, double timeout_s=1.0):
+        """Whether the loop handles datagrams: what a watchdog should ask.
+
+        True when its own one came back (see beat). In a flood or behind a jammed link that may take longer than anybody
+        should wait; then true when others were handled meanwhile, or when it could not leave for a full send buffer.
+        """
+        cdef uint64_t before = self.udp[SRP_UDP_IN_DATAGRAMS]
+        try:
+            self.beat(timeout_s)
+        except BlockingIOError:
+            return True
+        except (OSError, RuntimeError):
+            return self.alive() and self.udp[SRP_UDP_IN_DATAGRAMS] != before
+        return True
 
     cdef object _post(self, uint32_t kind, bytes data, uint64_t size, double timeout_s):
         cdef Command posted = Command.__new__(Command)
@@ -414,34 +439,29 @@ cdef class Loop:
         command.kind = kind
         command.data = posted.memory
         command.size = size
-        deadline = time.monotonic() + timeout_s
-        if not self._lock.acquire(timeout=max(timeout_s, 0.0)):
-            raise TimeoutError("another command is under way")
-        try:
+        with self._lock:
             if not self.running:
                 raise RuntimeError("the loop does not run")
             self._outstanding = [other for other in self._outstanding if not is_done(other)]
             error = srp_mailbox_post(self.mailbox, command)
             if error < 0:
-                raise BlockingIOError(-error, "too many commands wait for the loop")
+                raise RuntimeError("too many commands wait for the loop")
             self._outstanding.append(posted)
-            while not done:
-                left_us = <int64_t>((deadline - time.monotonic()) * 1000000)
-                if left_us <= 0:
-                    raise TimeoutError(f"no answer to command {kind} in {timeout_s} s")
-                with nogil:
-                    done = srp_command_wait(command, min(left_us, <int64_t>100000))
-                PyErr_CheckSignals()
-                if not done and not self.running:
-                    done = srp_command_done(command)
-                    if not done:
-                        raise RuntimeError("the loop ended")
-            self._outstanding.remove(posted)
-            if command.result == -ESHUTDOWN:
-                raise RuntimeError("the loop ended")
-            return command.result, posted.memory[:size]
-        finally:
-            self._lock.release()
+        deadline = time.monotonic() + timeout_s
+        while not done:
+            left_us = <int64_t>((deadline - time.monotonic()) * 1000000)
+            if left_us <= 0:
+                raise TimeoutError(f"no answer to command {kind} in {timeout_s} s")
+            with nogil:
+                done = srp_command_wait(command, min(left_us, <int64_t>100000))
+            PyErr_CheckSignals()
+            if not done and not self.running:
+                done = srp_command_done(command)
+                if not done:
+                    raise RuntimeError("the loop ended")
+        if command.result == -ESHUTDOWN:
+            raise RuntimeError("the loop ended")
+        return command.result, posted.memory[:size]
 
     def counters(self):
         """What happened so far, by name; cext/udp.h and loop.pxd say what each means.
@@ -477,24 +497,26 @@ cdef class Loop:
         cdef int i, ready
         self._read_clock()
         self._serve_mailbox()
-        while not self.stopping:
+        while not self.error and not srp_mailbox_stopped(self.mailbox):
             self.own[OWN_ROUNDS] += 1
             if self.blocked:
                 self._wait_writable()
                 self._read_clock()
                 self._serve_mailbox()
                 self._resume()
-                continue
-            ready = self._wait(self._timeout_us())
-            self._read_clock()
-            for i in range(ready):
-                if self.events[i].data.u32 == WAKE:
-                    srp_mailbox_awake(self.mailbox)
-                elif not self._receive(self.events[i].data.u32):
-                    break
-            self._serve_mailbox()
-            if not self.blocked:
-                self._tick()
+            else:
+                ready = self._wait(self._timeout_us())
+                self._read_clock()
+                for i in range(ready):
+                    if self.events[i].data.u32 == WAKE:
+                        srp_mailbox_awake(self.mailbox)
+                    elif not self._receive(self.events[i].data.u32):
+                        break
+                self._serve_mailbox()
+                if not self.blocked:
+                    self._tick()
+            if self.heartbeat_command != NULL and self.heartbeat_again_us <= self.now.mono_us:
+                self._send_heartbeat()
             self._serve_peer()
             if self.pause:
                 self.pause = False
@@ -506,11 +528,14 @@ cdef class Loop:
         cdef int64_t due = self.node.due_us()
         if due < self.due_us:
             self.due_us = due
-        if self.due_us <= self.now.mono_us:
+        due = self.due_us
+        if self.heartbeat_command != NULL and self.heartbeat_again_us < due:
+            due = self.heartbeat_again_us
+        if due <= self.now.mono_us:
             return 0
-        if self.due_us - self.now.mono_us > LONGEST_WAIT_US:
+        if due - self.now.mono_us > LONGEST_WAIT_US:
             return LONGEST_WAIT_US
-        return self.due_us - self.now.mono_us
+        return due - self.now.mono_us
 
     cdef int _wait(self, int64_t timeout_us) noexcept nogil:
         cdef timespec timeout
@@ -527,7 +552,6 @@ cdef class Loop:
         if ready < 0:
             if c_errno != EINTR:
                 self.error = c_errno
-                self.stopping = True
             return 0
         return ready
 
@@ -584,7 +608,7 @@ cdef class Loop:
                     return False
                 srp_udp_give_up(self.sender, items + self.flushed, self.pending)
                 self.own[OWN_JAMS] += 1
-                self.jam_us = JAM_AGAIN_US
+                self.jam_us = min(<int64_t>JAM_AGAIN_US, self.jam_limit_us)
             self.flushed += self.pending
             self.pending = 0
             self.blocked = 0
@@ -596,7 +620,7 @@ cdef class Loop:
         """Notes since when output waits without progress."""
         if self.udp[SRP_UDP_OUT_CALLS] != self.progress:
             self.progress = self.udp[SRP_UDP_OUT_CALLS]
-            self.jam_us = JAM_US
+            self.jam_us = self.jam_limit_us
             self.blocked_us = self.now.mono_us
         elif not self.blocked:
             self.blocked_us = self.now.mono_us
@@ -610,7 +634,7 @@ cdef class Loop:
         fds[1].fd = self.sender.fd
         fds[1].events = POLLOUT
         if self.blocked == SRP_UDP_BLOCKED:
-            poll(fds, 2, BLOCKED_POLL_MS if self.jam_us == JAM_US else JAM_AGAIN_US // 1000)
+            poll(fds, 2, BLOCKED_POLL_MS)
         else:
             poll(fds, 1, STALLED_POLL_MS)
         if fds[0].revents:
@@ -632,12 +656,9 @@ cdef class Loop:
         """What an ordinary peer's core asks of its loop: the pool of sockets, and to wake the application up."""
         cdef uint64_t one = 1
         if self.node.wants_pool():
-            self.node.pool_opened(<uint32_t>self._open_pool())
-        if self.notify_fd >= 0 and self.node.app_waiting():
-            if not self.notified:
-                self.notified = write(self.notify_fd, &one, sizeof(one)) == sizeof(one)
-        else:
-            self.notified = False
+            self._open_pool()
+        if self.notify_fd >= 0 and not self.notified and self.node.app_waiting():
+            self.notified = write(self.notify_fd, &one, sizeof(one)) == sizeof(one)
 
     cdef void _count_time(self, int64_t us) noexcept nogil:
         cdef unsigned int bucket = 0
@@ -652,7 +673,7 @@ cdef class Loop:
         """The batch without datagrams of our own; how many are left."""
         cdef uint32_t i = 0
         cdef int64_t sent_us
-        if self.heartbeat_sent_us == 0:
+        if not self.heartbeat_known:
             return count
         while i < count:
             if self.batch[i].len != HEARTBEAT_BYTES or memcmp(self.batch[i].data, self.heartbeat, 24) != 0:
@@ -664,32 +685,47 @@ cdef class Loop:
             self.own[OWN_HEARTBEATS] += 1
             self.own[OWN_HEARTBEAT_US] = <uint64_t>self.now.mono_us
             self.own[OWN_HEARTBEAT_ROUND_US] = <uint64_t>(self.now.mono_us - sent_us)
-            if self.heartbeat_command != NULL:
-                srp_command_finish(self.heartbeat_command, <int32_t>(self.now.mono_us - sent_us))
-                self.heartbeat_command = NULL
+            self._end_heartbeat(<int32_t>(self.now.mono_us - sent_us))
         return count
 
-    cdef int32_t _send_heartbeat(self, const uint8_t *cookie) noexcept nogil:
-        cdef srp_datagram item
-        cdef uint8_t head[8]
+    cdef void _start_heartbeat(self, srp_command *command) noexcept nogil:
+        cdef int64_t timeout_us
+        memcpy(&timeout_us, <uint8_t *>command.data + 16, 8)
+        self._end_heartbeat(-ECANCELED)  # of a poster that was interrupted
         # The magic, so that a filter in the kernel that drops everything else lets it pass.
-        head[0] = 0x03
-        head[1] = 0x05
-        head[2] = 0x0b
-        head[3] = 0x11
-        head[4] = head[5] = head[6] = head[7] = 0
+        self.heartbeat[0] = 0x03
+        self.heartbeat[1] = 0x05
+        self.heartbeat[2] = 0x0b
+        self.heartbeat[3] = 0x11
+        memset(self.heartbeat + 4, 0, 4)
+        memcpy(self.heartbeat + 8, command.data, 16)
+        self.heartbeat_known = True
+        self.heartbeat_command = command
+        self.heartbeat_error = 0
         self._read_clock()
-        self.heartbeat_sent_us = self.now.mono_us
-        memcpy(self.heartbeat, head, 8)
-        memcpy(self.heartbeat + 8, cookie, 16)
-        memcpy(self.heartbeat + 24, &self.heartbeat_sent_us, 8)
+        self.heartbeat_end_us = self.now.mono_us + timeout_us
+        self._send_heartbeat()
+
+    cdef void _send_heartbeat(self) noexcept nogil:
+        """Another one, or the end of the wait for it."""
+        cdef srp_datagram item
+        if self.now.mono_us >= self.heartbeat_end_us:
+            self._end_heartbeat(self.heartbeat_error if self.heartbeat_error else -ETIMEDOUT)
+            return
+        self.heartbeat_again_us = min(self.now.mono_us + <int64_t>HEARTBEAT_AGAIN_US, self.heartbeat_end_us)
+        memcpy(self.heartbeat + 24, &self.now.mono_us, 8)
         item.data = self.heartbeat
         item.len = HEARTBEAT_BYTES
-        item.addr = self.main_addr if self.main_addr else 0x7f000001
+        item.addr = self.bound[SRP_SOCKET_MAIN] if self.bound[SRP_SOCKET_MAIN] else 0x7f000001
         item.port = self.main_port
         item.local = 0
         item.socket = SRP_SOCKET_MAIN
-        return srp_udp_send_one(self.sender.calls, self.udp, self.fds[SRP_SOCKET_MAIN], &item)
+        self.heartbeat_error = srp_udp_send_one(self.sender.calls, self.udp, self.fds[SRP_SOCKET_MAIN], &item)
+
+    cdef void _end_heartbeat(self, int32_t result) noexcept nogil:
+        if self.heartbeat_command != NULL:
+            srp_command_finish(self.heartbeat_command, result)
+            self.heartbeat_command = NULL
 
     cdef void _serve_mailbox(self) noexcept nogil:
         cdef srp_command *command = srp_mailbox_take(self.mailbox)
@@ -708,23 +744,16 @@ cdef class Loop:
         cdef int32_t *numbers = <int32_t *>command.data
         if command.kind >= SRP_COMMAND_CORE:
             command.result = self.node.command(command.kind, command.data, command.size, self.now)
-        elif command.kind == SRP_COMMAND_STOP:
-            self.stopping = True
-            command.result = 0
+            self.notified = False  # the application may have taken what waited, and more may come before we look again
         elif command.kind == SRP_COMMAND_OPEN_POOL:
             command.result = self._open_pool()
         elif command.kind == SRP_COMMAND_CLOSE_POOL:
             command.result = self._close_pool()
         elif command.kind == SRP_COMMAND_REPLACE and command.size >= 8:
             command.result = self._replace(<uint32_t>numbers[0], numbers[1])
-        elif command.kind == SRP_COMMAND_HEARTBEAT and command.size >= 16:
-            if self.heartbeat_command != NULL:
-                srp_command_finish(self.heartbeat_command, -ECANCELED)
-                self.heartbeat_command = NULL
-            command.result = self._send_heartbeat(<const uint8_t *>command.data)
-            if command.result == 0:
-                self.heartbeat_command = command
-                return True
+        elif command.kind == SRP_COMMAND_HEARTBEAT and command.size >= 24:
+            self._start_heartbeat(command)
+            return True
         else:
             command.result = -EINVAL
         return False
@@ -742,7 +771,7 @@ cdef class Loop:
         cdef int32_t opened = 0
         for i in range(SRP_SOCKET_POOL, SRP_SOCKET_POOL + self.pool_size):
             if self.fds[i] < 0:
-                fd = srp_udp_open(self.main_addr, 0)
+                fd = srp_udp_open(self.bound[SRP_SOCKET_MAIN], 0)
                 error = fd
                 if fd >= 0:
                     error = srp_udp_prepare(fd, POOL_RECEIVE_BYTES, POOL_SEND_BYTES)
@@ -757,10 +786,12 @@ cdef class Loop:
                         self.own[OWN_POOL_ERRORS] += 1
                     break
                 self.fds[i] = fd
+                self.bound[i] = self.bound[SRP_SOCKET_MAIN]
                 self.drops[i] = 0
                 self.own[OWN_POOL_OPENED] += 1
                 self.own[OWN_POOL_OPEN] += 1
             opened += 1
+        self.node.pool_opened(<uint32_t>opened)
         return opened
 
     cdef int32_t _close_pool(self) noexcept nogil:
@@ -772,6 +803,7 @@ cdef class Loop:
                 self.fds[i] = -1
                 closed += 1
         self.own[OWN_POOL_OPEN] = 0
+        self.node.pool_opened(0)
         return closed
 
     cdef int32_t _replace(self, uint32_t index, int fd) noexcept nogil:
@@ -800,9 +832,7 @@ cdef class Loop:
             self._wait_writable()
             self._read_clock()
             self._resume()
-        if self.heartbeat_command != NULL:
-            srp_command_finish(self.heartbeat_command, -ESHUTDOWN)
-            self.heartbeat_command = NULL
+        self._end_heartbeat(-ESHUTDOWN)
         command = srp_mailbox_take(self.mailbox)
         while command != NULL:
             srp_command_finish(command, -ESHUTDOWN)

@@ -3,7 +3,6 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "mailbox.h" nogil:
     enum:
-        SRP_COMMAND_STOP
         SRP_COMMAND_OPEN_POOL
         SRP_COMMAND_CLOSE_POOL
         SRP_COMMAND_REPLACE
@@ -16,6 +15,8 @@ cdef extern from "mailbox.h" nogil:
         uint64_t size
     ctypedef struct srp_mailbox:
         int wake_fd
+    void srp_mailbox_stop(srp_mailbox *box)
+    bint srp_mailbox_stopped(srp_mailbox *box)
     int srp_mailbox_post(srp_mailbox *box, srp_command *command)
     srp_command *srp_mailbox_take(srp_mailbox *box)
     void srp_mailbox_awake(srp_mailbox *box)

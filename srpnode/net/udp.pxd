@@ -9,6 +9,7 @@ cdef extern from "udp.h" nogil:
         SRP_UDP_STRIDE
         SRP_UDP_STRIDE_GRO
         SRP_UDP_COUNT
+        SRP_UDP_IN_DATAGRAMS
         SRP_UDP_OUT_CALLS
         SRP_UDP_DONE
         SRP_UDP_BLOCKED
@@ -20,6 +21,7 @@ cdef extern from "udp.h" nogil:
         const srp_udp_calls *calls
         uint64_t *count
         uint32_t *drops
+        const uint32_t *bound
         uint8_t *data
         uint32_t stride
         uint32_t batch
@@ -27,6 +29,7 @@ cdef extern from "udp.h" nogil:
         const srp_udp_calls *calls
         uint64_t *count
         const int *fds
+        const uint32_t *bound
         uint32_t sockets
         bint trains
         int fd

@@ -52,10 +52,15 @@ class Node:
         text += ["[metrics]", f'listen = "127.0.0.1:{page}"', "[control]", f'socket = "{self.directory}/control.sock"']
         self.file.write_text("\n".join([*text, *extra]) + "\n")
 
-    def start(self, *, wait: bool = True) -> None:
-        """Starts the process; with `wait` returns when it says that it serves."""
+    def command(self, *words: str) -> list[str]:
+        """The command line of srpnode."""
+        return [EXECUTABLE, *words]
+
+    def start(self, *, inside: str = "") -> None:
+        """Starts the process, in a network namespace if one is named; returns when it says that it serves."""
+        prefix = ["ip", "netns", "exec", inside] if inside else []
         self.process = subprocess.Popen(
-            [EXECUTABLE, "run", "-c", str(self.file)],
+            [*prefix, *self.command("run", "-c", str(self.file))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -63,8 +68,7 @@ class Node:
             env=clean_environment(),
         )
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        if wait:
-            self.wait_for(" ready: ")
+        self.wait_for(" ready: ")
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None

@@ -1,15 +1,18 @@
 """The running node through the real command: start, questions, reload, refusals, stop."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import socket
+import time
 import urllib.request
 from collections.abc import Callable
 
 import pytest
 
-from tests.app.command import srpnode
+from tests.app.command import EXECUTABLE, srpnode
 from tests.app.node import DEADLINE_S, Node
 
 MakeNode = Callable[[], Node]
@@ -49,7 +52,7 @@ def test_stops_cleanly(node: Node, number: signal.Signals) -> None:
     assert node.end(number) == 0
     assert number.name in node.lines[-1]
     assert not (node.directory / "control.sock").exists()
-    assert sorted(os.listdir(node.directory / "state")) == ["a.key", "b.key", "lock"]
+    assert sorted(os.listdir(node.directory / "state")) == ["a.key", "b.key", "lock", "volume.json"]
 
 
 def test_answers_pings_on_both_main_ports(node: Node) -> None:
@@ -197,3 +200,118 @@ def test_questions_without_a_node(make_node: MakeNode) -> None:
         done = srpnode(command, "-c", str(node.file))
         assert (done.returncode, done.stdout) == (1, "")
         assert "no srpnode is running" in done.stderr
+
+
+def test_blocks_are_listed_and_end(node: Node) -> None:
+    config = ("-c", str(node.file))
+    assert srpnode("block", "nonsense", *config).returncode == 1
+    assert srpnode("block", "10.0.0.1/8", *config).returncode == 1
+    srpnode("block", "10.0.0.0/8", "--for", "100", *config, check=True)
+    srpnode("block", "F" * 64, *config, check=True)
+    rows = node.ask("blocks")
+    assert [row["what"] for row in rows] == ["10.0.0.0/8", "f" * 64]
+    assert 0 < rows[0]["seconds"] <= 100
+    assert node.end() == 0
+    node.start()
+    assert [row["what"] for row in node.ask("blocks")] == ["10.0.0.0/8", "f" * 64]
+    srpnode("unblock", "10.0.0.0/8", *config, check=True)
+    assert srpnode("unblock", "10.0.0.0/8", *config).returncode == 1
+    assert len(node.ask("blocks")) == 1
+
+
+def test_a_block_refuses_and_expires(node: Node) -> None:
+    port = node.ports[0]
+    srpnode("block", "127.0.0.1", "--for", "3", "-c", str(node.file), check=True)
+    assert srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode == 1
+    deadline = time.monotonic() + DEADLINE_S
+    while srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode != 0:
+        assert time.monotonic() < deadline
+    assert node.ask("blocks") == []
+
+
+def test_damaged_state_files_are_put_aside(make_node: MakeNode) -> None:
+    node = make_node()
+    node.write()
+    node.start()
+    node.end()
+    state = node.directory / "state"
+    for name in ("volume", "blocks"):
+        (state / f"{name}.json").write_bytes(b'{"version": 1, "kind": "' + name.encode() + b'", "data": ["\xff')
+    node.start()
+    assert node.ask("status")["volume"]["used"] >= 0
+    assert sorted(item.name for item in state.glob("*.bad")) == ["blocks.json.bad", "volume.json.bad"]
+    assert sum("put aside" in line for line in node.lines) == 2
+
+
+@pytest.mark.parametrize("action", ["warn", "throttle", "refuse"])
+def test_the_monthly_volume(make_node: MakeNode, action: str) -> None:
+    node = make_node()
+    node.write("[limits]", "volume_bytes_per_month = 2000", f'volume_action = "{action}"')
+    node.start()
+    port = node.ports[0]
+    for _ in range(20):
+        if srpnode("ping", "-n", "2", f"127.0.0.1:{port}").returncode != 0:
+            break
+    assert "used up" in node.wait_for("used up")
+    refused = srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode != 0
+    assert refused == (action == "refuse")
+    assert node.end() == 0
+    node.start()  # the sum survives
+    assert node.ask("status")["volume"]["used"] > 2000
+    node.write()
+    node.ask("reload")
+    assert srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode == 0
+
+
+def test_doctor_finds_and_suggests(node: Node, make_node: MakeNode) -> None:
+    other = make_node()
+    other.write()
+    other.start()
+    done = srpnode("doctor", "--json", "-c", str(node.file), "--via", f"127.0.0.1:{other.ports[0]}")
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
+    assert findings["node"]["state"] == "fine"
+    assert findings["a: address"]["text"] == "127.0.0.1, as others see it"
+    assert findings["a: reachable"]["state"] == findings["b: reachable"]["state"] == "fine"
+    text = node.file.read_text()
+    node.file.write_text(text.replace("[[listen]]", '[[listen]]\nadvertise = "198.51.100.7"', 1))
+    node.ask("reload")
+    done = srpnode("doctor", "-c", str(node.file), "--via", f"127.0.0.1:{other.ports[0]}")
+    assert done.returncode == 0 or 'set advertise = "127.0.0.1"' in done.stdout
+    node.end()
+    done = srpnode("doctor", "-c", str(node.file))
+    assert done.returncode == 1
+    assert "no srpnode is running" in done.stdout
+    node.file.write_text("pears = 1\n")
+    done = srpnode("doctor", "-c", str(node.file))
+    assert done.returncode == 1
+    assert f"{node.file}:1: pears: unknown key" in done.stdout
+
+
+def test_top_draws_frames(node: Node) -> None:
+    srpnode("ping", "-n", "1", f"127.0.0.1:{node.ports[0]}", check=True)
+    done = srpnode("top", "-n", "2", "-c", str(node.file), check=True)
+    first, second = done.stdout.split("\n\nsrpnode ", 1)
+    for word in ("packets in", "IDENTITY", "DROPPED FOR", "PEERS BY NAT TYPE", "CLUSTER"):
+        assert word in first
+        assert word in second
+    assert "ping" in second
+    figures = json.loads(srpnode("top", "--json", "-c", str(node.file), check=True).stdout)
+    assert figures["natTypes"]
+
+
+def test_top_on_a_terminal_ends_with_q_and_tidies_up(node: Node) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(EXECUTABLE, [EXECUTABLE, "top", "-c", str(node.file)])
+    got = b""
+    deadline = time.monotonic() + DEADLINE_S
+    while b"NAT TYPE" not in got and time.monotonic() < deadline:
+        got += os.read(terminal, 65_536)
+    os.write(terminal, b"q")
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 65_536):
+            got += piece
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
+    assert got.startswith(b"\x1b[?1049h")
+    assert got.endswith(b"\x1b[?25h\x1b[?1049l")

@@ -207,6 +207,7 @@ class World:
         self.mono_us: int = arguments["mono_us"]
         self.wall_ms: int = arguments["wall_ms"]
         self.peers: dict[Endpoint, Peer] = {peer.endpoint: peer for peer in siblings}
+        self.answers: list[tuple[int, Peer, Sent]] = []  # pongs on their way
 
     # --- time
 
@@ -223,7 +224,7 @@ class World:
         """Lets time pass, ticking the node when it is due. Living peers answer its pings 20 ms later. Returns all it sent."""
         end = self.mono_us + round(seconds * 1e6)
         sent: list[Sent] = []
-        answers: list[tuple[int, Peer, Sent]] = []
+        answers = self.answers
         while True:
             due = max(self.node.next_due_us(), self.mono_us)
             if answers:

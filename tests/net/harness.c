@@ -10,6 +10,7 @@ typedef struct harness {
     srp_udp_receiver receiver;
     uint64_t count[SRP_UDP_COUNT];
     int fds[SOCKETS];
+    uint32_t bound[SOCKETS];
     uint32_t drops[SOCKETS];
 } harness;
 
@@ -24,6 +25,7 @@ harness *harness_new(int batch, int gro)
     h->sender.count = h->receiver.count = h->count;
     h->sender.fds = h->fds;
     h->receiver.drops = h->drops;
+    h->sender.bound = h->receiver.bound = h->bound;
     h->receiver.data = malloc((size_t)batch * h->receiver.stride);
     srp_udp_sender_init(&h->sender);
     srp_udp_receiver_init(&h->receiver);
@@ -36,7 +38,14 @@ void harness_free(harness *h)
     free(h);
 }
 
-void harness_socket(harness *h, int index, int fd) { h->fds[index] = fd; }
+
+void harness_socket(harness *h, int index, int fd)
+{
+    uint16_t port;
+    h->fds[index] = fd;
+    srp_udp_name(fd, &h->bound[index], &port);
+}
+
 int harness_trains(const harness *h) { return h->sender.trains; }
 uint64_t harness_count(const harness *h, unsigned index) { return h->count[index]; }
 int harness_send(harness *h, const srp_datagram *items, uint32_t count) { return srp_udp_send(&h->sender, items, count); }

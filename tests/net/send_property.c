@@ -23,6 +23,7 @@ enum { ITEMS = 700, SOCKETS = 5, FIRST_FD = 1000 };
 static uint64_t random_state;
 static unsigned current_round;
 static unsigned trouble; /* of 100 calls so many fail */
+static uint32_t bound_2;  /* address of socket 2 */
 static bool no_trains;   /* this kernel refuses UDP_SEGMENT */
 static unsigned char left[ITEMS];
 static uint32_t last_left[SOCKETS];
@@ -73,7 +74,8 @@ static void check_message(int fd, struct msghdr *m)
     CHECK((m->msg_iovlen > 1) == (segment > 0));
     for (size_t i = 0; i < m->msg_iovlen; i++) {
         const srp_datagram *item = &all[number(&m->msg_iov[i])];
-        CHECK(item->addr == ntohl(to->sin_addr.s_addr) && item->port == ntohs(to->sin_port) && item->local == local);
+        CHECK(item->addr == ntohl(to->sin_addr.s_addr) && item->port == ntohs(to->sin_port));
+        CHECK(local == (item->socket == 2 && bound_2 ? 0 : item->local));
         CHECK(fd == FIRST_FD + item->socket);
         bytes += item->len;
         if (segment)
@@ -137,6 +139,7 @@ int main(int argc, char **argv)
     static srp_udp_sender sender;
     static srp_datagram items[ITEMS];
     static uint8_t data[ITEMS][1424];
+    static uint32_t bound[SOCKETS];
     int fds[SOCKETS];
     random_state = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     unsigned rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 1000;
@@ -151,7 +154,9 @@ int main(int argc, char **argv)
         trouble = draw(2) ? draw(100) : 0;
         no_trains = draw(4) == 0;
         fds[3] = draw(2) ? FIRST_FD + 3 : -1;
-        sender = (srp_udp_sender){.calls = &calls, .count = counters, .fds = fds, .sockets = SOCKETS - 1, .trains = draw(4) > 0};
+        sender = (srp_udp_sender){.calls = &calls, .count = counters, .fds = fds, .bound = bound, .sockets = SOCKETS - 1,
+                                  .trains = draw(4) > 0};
+        bound[2] = bound_2 = draw(2) ? 0x7f000001 : 0;
         srp_udp_sender_init(&sender);
         all_count = draw(ITEMS);
         uint32_t sockets = 1 + draw(SOCKETS), lens = 1 + draw(3), peers = 1 + draw(3), same = 1 + draw(300);

@@ -56,9 +56,7 @@ class Udp:
     def __enter__(self) -> Udp:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._library.harness_free(self._handle)
         for sock in self._sockets:
             sock.close()

@@ -1,4 +1,4 @@
-"""The C files of the codec on their own: clean under the sanitizers, without warnings, and asking nobody for anything."""
+"""The C files of the codec alone: clean under the sanitizers, without warnings, and asking nobody for anything."""
 
 import re
 import struct
@@ -58,7 +58,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_clean_under_sanitizers(target: str, inputs: Path, tmp_path: Path) -> None:
     sources = [ROOT / "fuzz" / f"fuzz_{target}.c", ROOT / "fuzz" / "replay.c"]
     sources += [ROOT / "cext" / f"{name}.c" for name in TARGETS[target]]
-    sanitize = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    sanitize = ["-g", "-O1", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     _compile([*sanitize, *map(str, sources), "-lcrypto"], tmp_path / "replay")
     done = subprocess.run([tmp_path / "replay", inputs], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

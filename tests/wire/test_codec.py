@@ -42,6 +42,11 @@ def test_numbers_at_their_limits() -> None:
         codec.encode(codec.SYNC, hops=2**32)
 
 
+def test_clock_wraps() -> None:
+    assert codec.decode(codec.encode(codec.SYNC, clock=2_000_000_000))["clock"] == 0
+    assert codec.decode(codec.encode(codec.SYNC, clock=1_999_999_999))["clock"] == 1_999_999_999
+
+
 def test_decode_says_why() -> None:
     with pytest.raises(codec.Malformed) as caught:
         codec.decode(b"\x01")

@@ -1,0 +1,426 @@
+"""Sync: summaries are right, differences are found level by level, everybody who comes late is served (protocol 4, STATE_6)."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from srpnode.core import codec
+from tests.core import inside
+from tests.core.pair import Pair
+from tests.core.world import NODE_ADDRESS, START_MS, Peer, Sent, World, named, only
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "summaries.json"
+
+
+@pytest.fixture
+def world() -> World:
+    return World(replicated_per_minute=0)
+
+
+def put(world: World, ids: list[bytes], cluster: bytes | None = None, **fields: int) -> None:
+    """Packets with these ids are in the cache; nothing was relayed."""
+    source = world.prove(Peer("198.51.100.250"))
+    for packet_id in ids:
+        data = source.publish(packet_id.hex().encode(), packet_id=packet_id, hops=16, cluster_id=cluster, **fields)
+        world.send(source, data)
+    held = inside.packets(world.node)
+    assert all(packet_id in held for packet_id in ids)
+
+
+def some_ids(count: int, prefix: str = "", seed: int = 0) -> list[bytes]:
+    """Random packet ids that start with the prefix."""
+    rng = random.Random(f"{prefix} {seed}")
+    return [bytes.fromhex((prefix + rng.randbytes(32).hex())[:64]) for _ in range(count)]
+
+
+def late_joiner(world: World, address: str = "198.51.100.7", cluster: bytes | None = None) -> Peer:
+    peer = world.connect(Peer(address, cluster=cluster))
+    world.advance(1)
+    peer.received.clear()
+    return peer
+
+
+def summary_of(sent: list[Sent]) -> tuple[str, bytes, list[bytes | None]]:
+    (item,) = only(sent, codec.SYNC)
+    return codec.decode_summary(item.frame["message"])
+
+
+# --- summaries ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 17, 100, 1000])
+def test_offered_summary(world: World, count: int) -> None:
+    """To a peer that connects: the summary of the whole cache, with a time six hours back."""
+    ids = some_ids(count)
+    put(world, ids)
+    peer = world.connect(Peer("198.51.100.7"))
+    sent = only(world.advance(1), codec.SYNC)
+    assert [item.to for item in sent] == [peer.endpoint]
+    assert summary_of(sent) == ("", *codec.summarize(ids))
+    frame = sent[0].frame
+    assert START_MS - 21_600_000 <= int(frame["usr4"]) <= START_MS - 21_600_000 + 3000
+    assert frame["packet_id"] == codec.sha256(codec.UNSET, frame["message"], codec.UNSET)
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "a0", "a0b", "a0b1", "a0b1c", "a0b1c2d3e4f5"])
+@pytest.mark.parametrize("cache_bytes", [16_384, 1_000_000, 20_000_000])
+def test_summaries_below_every_prefix(prefix: str, cache_bytes: int) -> None:
+    """Whatever level is asked for: the answer is one level down, and what codec.summarize() says of the ids."""
+    world = World(cache_max_bytes=cache_bytes, replicated_per_minute=0)
+    ids = [*some_ids(20, prefix), *some_ids(20, seed=9)]
+    put(world, ids)
+    peer = late_joiner(world)
+    digest, buckets = codec.summarize(ids, prefix)
+    theirs = [named("differs")[:20] if bucket is not None else None for bucket in buckets]
+    sent = world.send(peer, peer.sync(codec.encode_summary(prefix, named("differs")[:20], theirs)))
+    for item in only(sent, codec.SYNC):
+        below, answer, children = codec.decode_summary(item.frame["message"])
+        assert below[:-1] == prefix
+        assert (answer, children) == codec.summarize(ids, below)
+    asked = {codec.decode_summary(item.frame["message"])[0] for item in only(sent, codec.SYNC)}
+    assert asked == {prefix + f"{digit:x}" for digit in range(16) if buckets[digit] is not None}
+    # The same again after changes: nothing of the old hashes is left.
+    more = some_ids(10, prefix, seed=1)
+    put(world, more)
+    world.pass_time(2)
+    for item in only(world.send(peer, peer.sync(codec.encode_summary(prefix, named("differs")[:20], theirs))), codec.SYNC):
+        below, answer, children = codec.decode_summary(item.frame["message"])
+        assert (answer, children) == codec.summarize([*ids, *more], below)
+    inside.check(world.node)
+
+
+@pytest.mark.skipif(not VECTORS.exists(), reason="no vectors in this tree")
+def test_vectors_of_the_reference() -> None:
+    """What the reference's own code says of sets of ids is what a node says of its cache, and what a node agrees with."""
+    for vector in json.loads(VECTORS.read_text())["vectors"]:
+        ids = [bytes.fromhex(text) for text in vector["ids"]]
+        world = World(replicated_per_minute=0)
+        put(world, ids)
+        peer = late_joiner(world)
+        assert world.node.gauges()["summary"] == next(row["hash"] for row in vector["summaries"] if row["prefix"] == "")
+        for row in vector["summaries"]:
+            before = world.counters()
+            assert world.send(peer, peer.sync(bytes.fromhex(row["encoded"]))) == []
+            assert world.drops(before) == {}
+            # One bucket's hash changed: only there we go on.
+            buckets = [bucket and bytes.fromhex(bucket) for bucket in row["buckets"]]
+            for digit, bucket in enumerate(buckets):
+                if bucket is None:
+                    continue
+                other = [*buckets]
+                other[digit] = bytes(20)
+                sent = world.send(peer, peer.sync(codec.encode_summary(row["prefix"], bytes(20), other)))
+                assert summary_of(sent)[0] == row["prefix"] + f"{digit:x}"
+
+
+def test_summary_follows_every_change(world: World) -> None:
+    """Insertion, ejection and expiry: the summary that pongs carry is right within a second."""
+    world = World(cache_max_bytes=200_000, replicated_per_minute=0)
+    rng = random.Random(5)
+    source = world.connect(Peer("198.51.100.250"))
+    for round_ in range(30):
+        for i in range(rng.randrange(60)):
+            text = b"%d %d" % (round_, i) + bytes(rng.randrange(900))
+            world.send(source, source.publish(text, ttl=rng.randrange(1000, 60_000), hops=16))
+        world.advance(1)
+        (pong,) = world.send(source, source.ping())
+        assert pong.message["cacheSummaryHash"] == codec.summarize(list(inside.packets(world.node)))[0].hex()
+        inside.check(world.node)
+        world.advance(rng.random() * 10)
+
+
+def test_equal_summaries_end_it(world: World) -> None:
+    ids = some_ids(100)
+    put(world, ids)
+    peer = late_joiner(world)
+    for prefix in ("", "a", "ab"):
+        assert world.send(peer, peer.summary(ids, prefix)) == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\0",
+        b"\0" + bytes(19),
+        b"\0" + bytes(20) + b"\0",
+        b"\0" + bytes(20) + b"\0" + bytes(19),
+        b"\0" + bytes(20) + b"\x10" + bytes(20),
+        b"\x41" + bytes(33) + bytes(20),
+        b"\xff" + bytes(200),
+        b"\x01" + bytes(20),
+    ],
+)
+def test_messages_that_are_no_summaries(world: World, message: bytes) -> None:
+    put(world, some_ids(10))
+    peer = late_joiner(world)
+    before = world.counters()
+    assert world.send(peer, peer.sync(message)) == []
+    assert world.drops(before) == {"summary": 1}
+
+
+@pytest.mark.parametrize("digits", [0, 1, 2, 31, 32, 62, 63, 64])
+def test_prefixes_of_every_length(world: World, digits: int) -> None:
+    """Down to whole ids: answered or not, nothing breaks and nothing recurs for ever."""
+    ids = some_ids(20)
+    put(world, ids)
+    peer = late_joiner(world)
+    prefix = ids[0].hex()[:digits]
+    sent = world.send(peer, peer.sync(codec.encode_summary(prefix, bytes(20), [bytes(20)] * 16)))
+    for item in only(sent, codec.SYNC):
+        assert len(codec.decode_summary(item.frame["message"])[0]) == digits + 1
+    assert len(sent) == (16 if digits < 64 else 0)
+
+
+# --- bringing up to date --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 100, 700])
+def test_late_joiner_gets_everything(world: World, count: int) -> None:
+    """Each packet once, as it stands in the cache."""
+    ids = some_ids(count)
+    put(world, ids)
+    peer = late_joiner(world)
+    world.send(peer, peer.summary([]))
+    world.advance(5)
+    packets = [item for item in peer.received if item.type == codec.PUBLISH]
+    held = inside.packets(world.node)
+    assert sorted(item.data for item in packets) == sorted(held.values())
+    assert len(held) == count
+
+
+def test_several_late_joiners_at_once(world: World) -> None:
+    """They all send the same bytes; the reference serves the first of them alone."""
+    ids = some_ids(300)
+    put(world, ids)
+    peers = [late_joiner(world, f"198.51.100.{i + 1}") for i in range(12)]
+    for peer in peers:
+        peer.received.clear()
+    for peer in peers:
+        world.send(peer, peer.summary([]))
+    world.advance(5)
+    for peer in peers:
+        got = [item.frame["packet_id"] for item in only(peer.received, codec.PUBLISH)]
+        assert sorted(got) == sorted(ids)
+
+
+def test_repeated_summary_is_gated_for_a_moment(world: World) -> None:
+    put(world, some_ids(5))
+    peer = late_joiner(world)
+    data = peer.summary([])
+    assert len(world.send(peer, data)) == 5
+    before = world.counters()
+    assert world.send(peer, data) == []
+    assert world.drops(before) == {"duplicate": 1}
+    world.pass_time(1.1)
+    assert len(world.send(peer, data)) == 5
+
+
+def test_own_cluster_first(world: World) -> None:
+    """A late joiner gets its own cluster's packets first, in the order of their arrival, then the rest."""
+    ours, theirs = named("cluster"), named("another")
+    strange, own, strange2 = some_ids(200, seed=1), some_ids(50, seed=2), some_ids(200, seed=3)
+    put(world, strange, cluster=theirs)
+    put(world, own, cluster=ours)
+    put(world, strange2, cluster=theirs)
+    peer = late_joiner(world, cluster=ours)
+    world.send(peer, peer.summary([]))
+    world.advance(5)
+    got = [item.frame["packet_id"] for item in only(peer.received, codec.PUBLISH)]
+    assert got[:50] == own
+    assert sorted(got[50:]) == sorted(strange + strange2)
+
+
+def test_only_missing_packets_are_sent(world: World) -> None:
+    """What lies in buckets that the peer has too is compared one level down; it asks on, and gets only what it lacks."""
+    ids = some_ids(400)
+    put(world, ids)
+    peer = late_joiner(world)
+    held = set(ids[:200])
+    questions = [""]
+    asked = 0
+    while questions:
+        prefix = questions.pop(0)
+        asked += 1
+        assert asked < 500
+        sent = world.send(peer, peer.summary(sorted(held), prefix))
+        questions += [codec.decode_summary(item.frame["message"])[0] for item in only(sent, codec.SYNC)]
+    world.advance(3)
+    got = [item.frame["packet_id"] for item in only(peer.received, codec.PUBLISH)]
+    assert set(got) == set(ids) - held
+    assert len(got) == 200
+
+
+def test_how_one_asks(world: World) -> None:
+    """Where we lack what the other side has, our summary goes there, even an empty one."""
+    peer = late_joiner(world)
+    sent = world.send(peer, peer.summary(some_ids(3, "a") + some_ids(2, "7")))
+    assert sorted(codec.decode_summary(item.frame["message"])[0] for item in sent) == ["7", "a"]
+    for item in sent:
+        prefix, digest, buckets = codec.decode_summary(item.frame["message"])
+        assert (digest, buckets) == (codec.EMPTY_SUMMARY, [None] * 16)
+        assert item.frame["message"] == codec.encode_summary(prefix, digest, buckets)
+
+
+def test_pace(world: World) -> None:
+    """So many packets a second, spread: a peer that cannot take them at once loses none."""
+    world.node.set_limits(replicated_per_minute=0, sync_packets_per_second=200)
+    put(world, some_ids(700))
+    peer = late_joiner(world)
+    world.send(peer, peer.summary([]))
+    counts = []
+    for _ in range(5):
+        world.advance(1)
+        counts.append(len(only(peer.received, codec.PUBLISH)))
+        peer.received.clear()
+    assert sum(counts) == 700
+    assert counts[:3] == pytest.approx([200] * 3, abs=15)
+
+
+def test_peer_that_leaves_in_the_middle(world: World) -> None:
+    """Its job ends with it; nothing more is sent there."""
+    world.node.set_limits(replicated_per_minute=0, sync_packets_per_second=10)
+    put(world, some_ids(700))
+    peer = late_joiner(world)
+    world.send(peer, peer.summary([]))
+    world.advance(1)
+    assert world.node.gauges()["sync_jobs"] == 1
+    peer.alive = False
+    world.advance(160)
+    assert world.view(peer) is None
+    assert world.node.gauges()["sync_jobs"] == 0
+    inside.check(world.node)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_packets_that_go_while_they_are_sent(seed: int) -> None:
+    """Expiry and ejection take packets away in the middle of a job: what is sent is a whole packet of the cache, each at most
+    once more, and what stays is sent."""
+    rng = random.Random(seed)
+    world = World(replicated_per_minute=0, cache_max_bytes=300_000, sync_packets_per_second=100)
+    source = world.prove(Peer("198.51.100.250"))
+    everything: set[bytes] = set()
+    def publish(count: int, ttl: int) -> None:
+        for _ in range(count):
+            text = rng.randbytes(rng.choice([8, 60, 300, 900]))
+            data = source.publish(text, hops=16, ttl=ttl, cluster_id=named(rng.choice(["cluster", "cluster", "another"])))
+            everything.add(data)
+            world.send(source, data)
+    for _ in range(6):
+        publish(30, rng.choice([3000, 3000, 4000, 3_600_000]))
+    peer = late_joiner(world, cluster=named("cluster"))
+    world.send(peer, peer.summary([]))
+    for _ in range(60):
+        world.advance(0.1)
+        publish(rng.choice([0, 0, 5, 40]), rng.choice([1000, 3_600_000]))
+        inside.check(world.node)
+    got = [item.data for item in only(peer.received, codec.PUBLISH)]
+    assert set(got) <= everything
+    assert len(got) > 50
+
+
+def test_last_sent_and_the_next_are_ejected_together() -> None:
+    """Their places are free, and their blocks another packet's: the job goes on with what is left of the cluster."""
+    world = World(replicated_per_minute=0, cache_max_bytes=16_384, sync_packets_per_second=100)  # 129 blocks of 128 bytes
+    source = world.connect(Peer("198.51.100.250"))
+    blocks = [2, 8, 2, *[2] * 57, 3]
+    first = some_ids(20, "a")
+    for i, (size, packet_id) in enumerate(zip(blocks, first + some_ids(20, "5") + some_ids(21, "6"), strict=True)):
+        data = source.publish(b"%02d" % i + bytes(128 * size - 148 - 10), packet_id=packet_id, usr1=None, hops=16)
+        assert (len(data) + 127) // 128 == size
+        world.send(source, data)
+    assert world.cached() == len(blocks)
+    peer = late_joiner(world, cluster=named("cluster"))
+    world.send(peer, peer.sync(codec.encode_summary("", bytes(20), [None if i == 10 else bytes(20) for i in range(16)])))
+    peer.received.clear()
+    world.tick()
+    assert [item.frame["packet_id"] for item in peer.received] == first[:1]
+    world.send(source, source.publish(bytes(1024), sig=bytes(64), usr2=bytes(32), usr3=bytes(32), usr4=bytes(32), hops=16))
+    assert world.count("cache_ejected") == 3
+    held = inside.packets(world.node)
+    peer.received.clear()
+    world.advance(3)
+    got = [item.data for item in only(peer.received, codec.PUBLISH)]
+    assert got == [held[packet_id] for packet_id in first[3:]]
+
+
+def test_work_for_summaries_is_bounded() -> None:
+    """A peer that asks for summaries without end gets a share of the work of a second, and the others theirs."""
+    world = World(replicated_per_minute=0, control_per_minute=0)
+    put(world, some_ids(800))
+    greedy, modest = late_joiner(world, "198.51.100.66"), late_joiner(world, "198.51.100.7")
+    answered = 0
+    for i in range(3000):
+        data = greedy.sync(codec.encode_summary("ab", i.to_bytes(20, "big"), [bytes(20)] * 16))
+        answered += bool(world.send(greedy, data))
+    assert world.count("drop_sync_work") > 0
+    assert answered < 3000
+    assert only(world.send(modest, modest.sync(codec.encode_summary("cd", bytes(20), [bytes(20)] * 16))), codec.SYNC) != []
+
+
+# --- two nodes ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("only_one", "common", "only_two"),
+    [
+        (0, 0, 0), (1, 0, 0), (0, 0, 1), (1, 0, 1), (5, 0, 5), (0, 50, 0), (3, 50, 3), (40, 40, 40), (300, 0, 300),
+        (300, 300, 300), (0, 300, 300), (700, 1, 1), (1, 500, 0),
+    ],
+)  # fmt: skip
+def test_two_nodes_converge(only_one: int, common: int, only_two: int) -> None:
+    """Whatever each holds, soon both hold everything, and their summaries say the same."""
+    pair = Pair(replicated_per_minute=0)
+    texts = [b"packet %d" % i for i in range(only_one + common + only_two)]
+    pair.put(pair.one, texts[: only_one + common])
+    pair.put(pair.two, texts[only_one:])
+    pair.advance(8)
+    one, two = pair.caches()
+    assert one == two == {codec.sha256(text) for text in texts}
+    assert pair.equal()
+    # Each packet that one side lacked crossed once; what both had, never.
+    crossed = [item.frame["packet_id"] for item in only(pair.traffic, codec.PUBLISH)]
+    lacking = {codec.sha256(text) for text in texts[:only_one] + texts[only_one + common :]}
+    assert set(crossed) == lacking
+    assert len(crossed) <= 2 * len(lacking)
+    for world in pair.worlds:
+        inside.check(world.node)
+
+
+def test_packets_below_one_prefix_converge() -> None:
+    """Ids that begin alike for many digits: the recursion goes as deep as it must."""
+    pair = Pair(replicated_per_minute=0)
+    ids = some_ids(20, "abcdef0123456789")
+    put(pair.one, ids[:12])
+    put(pair.two, ids[8:])
+    pair.advance(10)
+    assert pair.equal()
+    assert len(pair.caches()[0]) == 20
+
+
+def test_convergence_within_the_default_rates() -> None:
+    """With the quotas that every node has, more packets than a minute allows take more than a minute, and arrive."""
+    pair = Pair(cache_max_bytes=4_000_000)
+    source = Peer("198.51.100.250")
+    pair.one.node.set_limits(replicated_per_minute=0)
+    pair.put(pair.one, [b"packet %d" % i for i in range(2500)])
+    pair.one.node.set_limits()
+    assert pair.one.view(source) is not None
+    for _ in range(8):
+        pair.advance(31, step=0.1)
+        if pair.equal():
+            break
+    assert pair.equal(), [len(ids) for ids in pair.caches()]
+
+
+def test_wall_clock_of_the_other_side_does_not_matter(world: World) -> None:
+    """The since-time that a summary carries is not looked at: clocks of clients are wrong."""
+    put(world, some_ids(5))
+    for i, wall_ms in enumerate((0, START_MS + 10**10, 1)):
+        peer = late_joiner(world, f"198.51.100.{i + 1}")
+        assert len(world.send(peer, peer.summary([], wall_ms=wall_ms))) == 5
+        assert peer.received[0].local == NODE_ADDRESS
