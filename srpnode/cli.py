@@ -20,7 +20,12 @@ class FailureError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["sim"]:  # has a grammar of its own, as it needs nothing of a node
+        from srpnode.sim import command as simulator
+
+        return simulator.main(given[1:])
+    options = parser().parse_args(given)
     handler: Handler = options.handler
     try:
         status = handler(options)
