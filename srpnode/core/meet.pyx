@@ -66,6 +66,7 @@ from srpnode.core.types cimport (
     SRP_PEER_NAMED,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
+    srp_cluster_find,
     srp_cluster_key,
     srp_datagram,
     srp_frame,
@@ -166,6 +167,17 @@ cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uin
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
 
+cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
+    """How many members a joiner is told of: all of a small subcluster, half the limit of a large one (more connections than that
+    cost more than they bring), two by a peer, which leaves the rest to the well-known ones."""
+    cdef uint32_t at
+    if s.owns != 0:
+        return INTRODUCED_BY_PEERS
+    at = srp_cluster_find(&s.peers, sub)
+    if at != <uint32_t>SRP_NONE and s.peers.cluster[at].members > s.limits.introductions + 1:
+        return (s.limits.introductions + 1) // 2
+    return s.limits.introductions
+
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
                             Choice *met) noexcept nogil:
     """Introduces a joiner to members of its subcluster and cluster, and to strangers in the places that these leave.
@@ -179,7 +191,7 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     if s.reference:
         choose_friends(s, &choice, 0, cluster, 1, met)
     else:
-        choose_friends(s, &choice, sub, cluster, s.limits.introductions if s.owns == 0 else INTRODUCED_BY_PEERS, met)
+        choose_friends(s, &choice, sub, cluster, enough_introductions(s, sub), met)
     choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]

@@ -805,7 +805,7 @@ LIMIT_DEFAULTS = {
     "address_per_minute": 4194304,
     "prefix_per_minute": 16777216,
     "unproven_per_second": 100000,
-    "introductions": 8,
+    "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
     "peers_per_address": 4096,

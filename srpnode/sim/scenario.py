@@ -59,7 +59,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "count": Key(2, 2, 64),
         "table": Key(1024, 8, 1_000_000),
         "cache_bytes": Key(1_000_000, 16384, 64_000_000_000),
-        "introductions": Key(8, 1, 64),
+        "introductions": Key(16, 1, 64),
         "relayed_joins_per_minute": Key(60, 0, 1_000_000),
     },
     "nat": {
