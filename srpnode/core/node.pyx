@@ -396,6 +396,8 @@ cdef class Node:
         if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
+        if app_bytes != 0:
+            app_bytes = srp_pow2(app_bytes)  # its counts wrap at 2^32
         fill_limits(&checked, limits)
         clusters = 2 * peers + 64
         gate = srp_recent_cells(gate_entries)
