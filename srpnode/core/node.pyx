@@ -52,6 +52,7 @@ from srpnode.core.reach cimport (
 )
 from srpnode.core.state cimport (
     SRP_EVENTS,
+    SRP_POOL,
     SRP_RULES_MAX,
     Attempt,
     Deferred,
@@ -96,6 +97,7 @@ from srpnode.core.types cimport (
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SOCKET_MAIN,
+    SRP_SOCKET_POOL,
     SRP_SOCKET_PROBE,
     SRP_STREAM,
     SRP_SYNC,
@@ -675,6 +677,8 @@ cdef class Node:
             raise RuntimeError("take() the output first: it points into the datagram before")
         if n > 65536:
             raise ValueError("a datagram has at most 65536 bytes")
+        if not 0 <= socket < SRP_SOCKET_POOL + SRP_POOL:
+            raise ValueError("socket: 0 main, 1 probe, 2 to 257 the pool")
         self.scratch = bytearray(data)
         buffer = self.scratch
         d.data = buffer
