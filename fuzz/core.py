@@ -1,6 +1,6 @@
-"""Whatever anybody sends, in whatever order: after every datagram, tick and command the node's tables are consistent, every datagram
-is handled or dropped exactly once, nobody unproven makes it send more than three bytes for one or to anybody else, and what it
-relays is what it got, one hop older.
+"""Whatever anybody sends, in whatever order: after every datagram, tick and command the node's tables are consistent, every
+datagram is handled or dropped exactly once, nobody unproven makes it send more than three bytes for one or to anybody else, and
+what it relays is what it got, one hop older.
 
     python -m fuzz.core [SEED [SEQUENCES [STEPS]]]
 
@@ -70,7 +70,9 @@ class Sequence:
             **self.limits(),
         }
         if self.client:
-            settings.update(nat_type=rng.choice([0, 5, 7, 31]), attempts=rng.choice([1, 8]), app_bytes=rng.choice([256, 20_000]))
+            settings.update(
+                nat_type=rng.choice([0, 5, 7, 31]), attempts=rng.choice([1, 8]), app_bytes=rng.choice([256, 20_000])
+            )
             settings.update(pool_open=rng.choice([0, 16, 256]))
         self.world = World(siblings=self.siblings, **settings)
         self.node = self.world.node
@@ -259,7 +261,10 @@ class Sequence:
         elif luck < 0.13:
             data = rng.randbytes(rng.randrange(200))
         elif luck < 0.14:
-            data = codec.encode(data[4] if len(data) > 4 and 0 < data[4] < 9 else 1, message=rng.choice([b"{}", b'{"address":' + b"[" * 900, b'{"port":0}', b"\xef\xbb\xbf{}"]))
+            data = codec.encode(
+                data[4] if len(data) > 4 and 0 < data[4] < 9 else 1,
+                message=rng.choice([b"{}", b'{"address":' + b"[" * 900, b'{"port":0}', b"\xef\xbb\xbf{}"]),
+            )
         return data
 
     # --- what must hold
@@ -410,7 +415,9 @@ class Sequence:
     def time(self) -> None:
         """Time passes: a moment, a heartbeat, days. The clock of the wall may jump anywhere."""
         rng, world = self.rng, self.world
-        world.pass_time(rng.choice([0.0, 0.001, 0.01, 0.01, 0.2, 1.0, 1.0, 7.0, world.keep_alive, rng.choice([100.0, 5000.0, 10**7])]))
+        world.pass_time(
+            rng.choice([0.0, 0.001, 0.01, 0.01, 0.2, 1.0, 1.0, 7.0, world.keep_alive, rng.choice([100.0, 5000.0, 10**7])])
+        )
         if rng.random() < 0.02:
             world.wall_ms = rng.choice([0, 1, 1_700_000_000_000, 2**52])
         before = world.counters()
@@ -431,7 +438,10 @@ class Sequence:
         if choice == 0:
             self.node.set_limits(**self.limits())
         elif choice == 1:
-            rules = [(rng.choice(self.peers).address, rng.choice([0, 8, 24, 32]), rng.random() < 0.8) for _ in range(rng.randrange(3))]
+            rules = [
+                (rng.choice(self.peers).address, rng.choice([0, 8, 24, 32]), rng.random() < 0.8)
+                for _ in range(rng.randrange(3))
+            ]
             self.node.set_rules(rules, rng.random() < 0.9, rng.sample(CLUSTERS, rng.randrange(3)), rng.random() < 0.3)
         elif choice == 2:
             self.node.set_rules()

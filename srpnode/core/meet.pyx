@@ -538,7 +538,10 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if s.owns != 0:
             own = own_cluster(s, d.data, frame)
             if own != NULL:
-                answer_elsewhere(s, d, frame, message, own)
+                if message.rendezvous_address == d.addr or within_target_budget(s, message.rendezvous_address):
+                    answer_elsewhere(s, d, frame, message, own)
+                else:
+                    drop(s, SRP_DROP_relay_budget)
         # Not at once: the joiner's own join may be on its way here, and to a member that it is about to be introduced to
         # this copy would be the only one it takes.
         w = defer(s, PASS_ON, slot) if frame.size <= sizeof(w.data) else NULL

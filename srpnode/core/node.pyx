@@ -52,6 +52,7 @@ from srpnode.core.reach cimport (
 )
 from srpnode.core.state cimport (
     SRP_EVENTS,
+    SRP_POOL,
     SRP_RULES_MAX,
     Attempt,
     Deferred,
@@ -96,6 +97,7 @@ from srpnode.core.types cimport (
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SOCKET_MAIN,
+    SRP_SOCKET_POOL,
     SRP_SOCKET_PROBE,
     SRP_STREAM,
     SRP_SYNC,
@@ -399,6 +401,8 @@ cdef class Node:
         if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
+        if app_bytes != 0:
+            app_bytes = srp_pow2(app_bytes)  # its counts wrap at 2^32
         fill_limits(&checked, limits)
         clusters = 2 * peers + 64
         gate = srp_recent_cells(gate_entries)
@@ -675,6 +679,8 @@ cdef class Node:
             raise RuntimeError("take() the output first: it points into the datagram before")
         if n > 65536:
             raise ValueError("a datagram has at most 65536 bytes")
+        if not 0 <= socket < SRP_SOCKET_POOL + SRP_POOL:
+            raise ValueError("socket: 0 main, 1 probe, 2 to 257 the pool")
         self.scratch = bytearray(data)
         buffer = self.scratch
         d.data = buffer

@@ -1,6 +1,6 @@
-"""What the interpreter of counting.c runs: every kind of datagram, full and empty tables, and how often memory was taken meanwhile.
+"""What the interpreter of counting.c runs: every kind of datagram, full and empty tables, and how often memory was taken.
 
-Prints one JSON object: allocations, received, sent, the counters of the node, and a control: allocations of a million bytes object.
+Prints one JSON object: allocations, received, sent, the counters of the nodes, and as a control what ten large objects count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 
 from fuzz.core import Sequence
 from tests.core import inside
-from tests.core.world import MAIN, World, number
+from tests.core.world import MAIN, Peer, World, number
 
 
 def batches(sequence: Sequence, count: int, size: int) -> list[list[tuple[bytes, int, int, int]]]:
@@ -45,13 +45,8 @@ def main() -> None:
     world.take()
     rng = random.Random(1)
     peers = [f"11.0.{i >> 8}.{i & 255}" for i in range(1, 2000)]
-    from tests.core.world import Peer
-
     prepared = [
-        [
-            (Peer(address).publish(rng.randbytes(900)), number(address), 9000, MAIN)
-            for address in rng.sample(peers, 40)
-        ]
+        [(Peer(address).publish(rng.randbytes(900)), number(address), 9000, MAIN) for address in rng.sample(peers, 40)]
         for _ in range(60)
     ]
     taken, received, sent = inside.allocations(world.node, prepared, 5000, world.mono_us, world.wall_ms)

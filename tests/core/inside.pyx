@@ -148,6 +148,11 @@ def receive_batch(Node node, datagrams, int64_t mono_us, int64_t wall_ms):
     return outgoing(node)
 
 
+def wind_application_ring(Node node, uint32_t position):
+    """As if so many bytes had gone through the application's ring: it is empty, and its counts stand there."""
+    node.state.app_head = node.state.app_tail = position
+
+
 # --- crowds -------------------------------------------------------------------------------------------------------------
 
 cdef uint32_t frame_of(uint8_t kind, srp_message *message, const uint8_t *cluster, uint8_t *out) noexcept nogil:

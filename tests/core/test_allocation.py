@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.skipif(os.environ.get("SRPNODE_SANITIZE") == "1", reason="the sanitizer brings its own malloc")
 def test_no_allocation_after_construction(tmp_path: Path) -> None:
-    """Datagrams of every kind, honest and not, ticks, ejection, expiry, sync: not one call of malloc, calloc, realloc or mmap."""
+    """Datagrams of every kind, honest and not, ticks, ejection, expiry, sync: not one call of malloc or mmap."""
     interpreter = tmp_path / "counting"
     library = sysconfig.get_config_var("LDVERSION")
     directories = [sysconfig.get_config_var("LIBPL"), sysconfig.get_config_var("LIBDIR")]

@@ -31,15 +31,10 @@ def world() -> World:
 
 def addresses(sent: list[Sent]) -> set[str]:
     """Every address that any message names."""
-    return {
-        value
-        for item in sent
-        for key, value in item.message.items()
-        if key in ("address", "rendezvousAddress")
-    }
+    return {value for item in sent for key, value in item.message.items() if key in ("address", "rendezvousAddress")}
 
 
-# --- rule 3: direct joins -----------------------------------------------------------------------------------------------------
+# --- rule 3: direct joins -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hops", [0, 1])
@@ -96,7 +91,9 @@ def test_relayed_copy_keeps_what_is_not_an_endpoint(world: World) -> None:
     joiner = world.connect(Peer("198.51.100.7", cluster=CLUSTER, subcluster=named("sub")))
     other = world.connect(Peer("198.51.101.8", cluster=named("another"), nat_type=5))
     joiner.nat_type = 5  # two Hard strangers are not introduced: the join is relayed to the other
-    (item,) = only(world.send(joiner, joiner.join(clock=77, packet_id=named("the join"), key="abc", address=VICTIM)), codec.JOIN)
+    (item,) = only(
+        world.send(joiner, joiner.join(clock=77, packet_id=named("the join"), key="abc", address=VICTIM)), codec.JOIN
+    )
     assert item.to == other.endpoint
     frame = item.frame
     assert frame["packet_id"] == named("the join")
@@ -153,7 +150,7 @@ def test_nothing_is_relayed_without_an_advertised_address() -> None:
     assert world.send(joiner, joiner.join()) == []
 
 
-# --- rule 4: relayed joins -------------------------------------------------------------------------------------------------------
+# --- rule 4: relayed joins ------------------------------------------------------------------------------------------
 
 
 def relayed(joiner: Peer, rendezvous: Peer, *, hops: int = 2, **message: Any) -> bytes:
@@ -297,7 +294,7 @@ def test_relayed_copy_does_not_spoil_the_direct_join(world: World) -> None:
     assert {friend.endpoint, victim.endpoint} <= {item.to for item in sent}
 
 
-# --- rendezvous ------------------------------------------------------------------------------------------------------------------
+# --- rendezvous -----------------------------------------------------------------------------------------------------
 
 
 def answer(member: Peer, wanted: Peer, **message: Any) -> bytes:

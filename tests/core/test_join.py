@@ -37,7 +37,7 @@ def pairs(items: list[Sent]) -> list[tuple[Sent, Sent]]:
     return list(zip(items[::2], items[1::2], strict=True))
 
 
-# --- introductions ---------------------------------------------------------------------------------------------------------------
+# --- introductions --------------------------------------------------------------------------------------------------
 
 
 def test_introduction(world: World) -> None:
@@ -135,7 +135,7 @@ def test_limit_of_introductions() -> None:
 @pytest.mark.parametrize("one", HARD + EASY)
 @pytest.mark.parametrize("two", HARD + EASY)
 def test_nat_types_that_meet(world: World, one: int, two: int) -> None:
-    """Members of a cluster always: for two Hard peers the introduction makes us their proxy. Strangers who are both Hard never."""
+    """Members of a cluster always: for two Hard peers we become their proxy. Strangers who are both Hard never."""
     world.connect(Peer("198.51.101.1", nat_type=one))
     joiner = world.connect(Peer("198.51.100.7", nat_type=two))
     assert len(introduced(world.send(joiner, joiner.join()), joiner)) == 1
@@ -179,7 +179,7 @@ def test_joiner_meets_itself_never(world: World) -> None:
     assert world.send(joiner, joiner.join()) == []
 
 
-# --- relay -------------------------------------------------------------------------------------------------------------------------
+# --- relay ----------------------------------------------------------------------------------------------------------
 
 
 def test_not_relayed_to_those_just_introduced(world: World) -> None:
@@ -201,7 +201,7 @@ def test_relayed_copies_are_few(world: World) -> None:
     assert len(only(world.send(joiner, joiner.join()), codec.JOIN)) <= 4
 
 
-# --- gate ---------------------------------------------------------------------------------------------------------------------------
+# --- gate -----------------------------------------------------------------------------------------------------------
 
 
 def test_repeated_join_is_gated_for_two_keep_alives(world: World) -> None:
@@ -269,7 +269,7 @@ def test_rejoining_for_ever_is_bounded(world: World) -> None:
     assert count <= 2 * 50
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cluster", [None, b"", b"x" * 31])

@@ -95,7 +95,7 @@ def test_distance(world: World) -> None:
     assert seen == [80, 80, 120, 150]
 
 
-# --- departures ---------------------------------------------------------------------------------------------------------------------
+# --- departures -----------------------------------------------------------------------------------------------------
 
 
 def test_silent_peer_is_dropped_after_four_keep_alives(world: World) -> None:
@@ -157,7 +157,7 @@ def test_cluster_of_departed_members_keeps_its_packets(world: World) -> None:
     inside.check(world.node)
 
 
-# --- restart ------------------------------------------------------------------------------------------------------------------------------
+# --- restart --------------------------------------------------------------------------------------------------------
 
 
 def test_restarted_node_is_found_by_its_peers() -> None:
@@ -206,7 +206,7 @@ def test_siblings_find_each_other() -> None:
         assert one.count("drop_budget") == two.count("drop_budget") == 0
 
 
-# --- ticks ---------------------------------------------------------------------------------------------------------------------------------
+# --- ticks ----------------------------------------------------------------------------------------------------------
 
 
 def test_idle_node_asks_for_few_ticks() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from srpnode.core import codec
@@ -49,12 +51,12 @@ def claim_parked(world: World, claimant: Peer) -> list[Sent]:
     return world.send(claimant, claimant.connection_ping(), follow=True)
 
 
-CLAIMS = [claim_by_pong, claim_by_ping, claim_by_join, claim_parked]
+Claim = Callable[[World, Peer], list[Sent]]
+CLAIMS: list[Claim] = [claim_by_pong, claim_by_ping, claim_by_join, claim_parked]
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_claimed_name_stays_with_its_living_holder(world: World, victim: Peer, claim: object) -> None:
-    assert callable(claim)
+def test_claimed_name_stays_with_its_living_holder(world: World, victim: Peer, claim: Claim) -> None:
     thief = Peer("198.51.100.66", peer_id=NAME)
     before = world.counters()
     sent = claim(world, thief)
@@ -72,9 +74,8 @@ def test_claimed_name_stays_with_its_living_holder(world: World, victim: Peer, c
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_name_moves_after_its_holder_failed_a_ping(world: World, victim: Peer, claim: object) -> None:
+def test_name_moves_after_its_holder_failed_a_ping(world: World, victim: Peer, claim: Claim) -> None:
     """A peer that roamed or restarted elsewhere gets its name back within two seconds."""
-    assert callable(claim)
     victim.alive = False
     heir = Peer("198.51.100.66", peer_id=NAME)
     sent = claim(world, heir)

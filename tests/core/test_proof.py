@@ -37,7 +37,7 @@ def proof_ping(world: World, source: Peer) -> Sent:
     return ping
 
 
-# --- rule 1: proof ----------------------------------------------------------------------------------------------------------
+# --- rule 1: proof --------------------------------------------------------------------------------------------------
 
 
 def test_answering_proves(world: World) -> None:
@@ -242,7 +242,7 @@ def test_relayed_join_of_a_stranger(world: World) -> None:
     assert world.drops(before) == {"unproven": 1}
 
 
-# --- rule 2: budget -----------------------------------------------------------------------------------------------------------
+# --- rule 2: budget -------------------------------------------------------------------------------------------------
 
 
 def forged(rng: random.Random) -> bytes:
@@ -259,7 +259,7 @@ def forged(rng: random.Random) -> bytes:
             ),
         )
     else:
-        keys = {
+        keys: dict[str, Any] = {
             "probeExternalPort": rng.randrange(1, 65536),
             "reflectionId": "0123456789ab",
             "pingId": "0123456789abc",
@@ -390,7 +390,7 @@ def test_two_nodes_do_not_loop() -> None:
             queue += [(item.to, answer) for answer in at[item.to].send(source, item.data)]
 
 
-# --- parking --------------------------------------------------------------------------------------------------------------
+# --- parking --------------------------------------------------------------------------------------------------------
 
 
 def test_parked_join_is_handled_after_the_proof(world: World) -> None:

@@ -32,7 +32,7 @@ def answer(question: bytes, text: bytes, *, hops: int = 1, index: int = -1) -> b
     )
 
 
-# --- questions that we can answer --------------------------------------------------------------------------------------------------
+# --- questions that we can answer -----------------------------------------------------------------------------------
 
 
 def test_answer_is_a_copy_of_the_packet(world: World) -> None:
@@ -106,7 +106,7 @@ def test_answered_packet_of_the_largest_size(world: World) -> None:
     assert item.frame["sig"] == b"s" * 64
 
 
-# --- questions that travel on --------------------------------------------------------------------------------------------------------
+# --- questions that travel on ---------------------------------------------------------------------------------------
 
 
 def test_unanswered_question_travels_on(world: World) -> None:
@@ -231,14 +231,14 @@ def test_answers_with_an_event_hash_are_not_stale(world: World) -> None:
     data = asker.query(named("unknown"), named("q"), world.wall_ms)
     world.send(asker, data)
     frame = codec.decode(answer(data, b"x"))
-    values: dict[str, Any] = {
-        key: value for key, value in frame.items() if key in ("packet_id", "cluster_id", "usr3", "usr4", "message")
-    }
+    values: dict[str, Any] = {key: frame[key] for key in ("packet_id", "cluster_id", "usr3", "usr4", "message")}
     found = codec.encode(codec.QUERY, usr1=b"123" + bytes(29), **values)
     assert len(world.send(other, found)) == 1
 
 
-@pytest.mark.parametrize("message", [b"", b"{}", b"[]", b"null", b'{"packetId":7}', b'{"packetId":"abc"}', b"\xff\xfe", b'{"a":{"b":1}}'])
+@pytest.mark.parametrize(
+    "message", [b"", b"{}", b"[]", b"null", b'{"packetId":7}', b'{"packetId":"abc"}', b"\xff\xfe", b'{"a":{"b":1}}']
+)
 def test_free_form_questions_travel_on(world: World, message: bytes) -> None:
     asker, *_ = world.connect_many(5)
     data = codec.encode(codec.QUERY, hops=1, usr1=str(world.wall_ms).encode(), usr3=named("q"), usr4=b"1", message=message)
@@ -265,7 +265,7 @@ def test_slow_questions_are_never_too_many() -> None:
         world.advance(2)
 
 
-# --- streams -----------------------------------------------------------------------------------------------------------------------------
+# --- streams --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hops", [0, 1, 15])
