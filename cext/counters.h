@@ -20,6 +20,7 @@
     X(budget)             /* an answer that would exceed three bytes per byte received */ \
     X(self_named)         /* claims our own peerId */ \
     X(name_taken)         /* claims the peerId of another proven endpoint */ \
+    X(name_unproven)      /* a peer that has a name claims another, and has not said so in a pong yet */ \
     X(pong_unasked)       /* answers no ping of ours */ \
     X(peers_full) \
     X(peers_address)      /* more peers on one address than allowed */ \
@@ -33,6 +34,7 @@
     X(claim)              /* a join without valid type, address or port */ \
     X(scope)              /* an address or port that a message may not name */ \
     X(relay_budget)       /* relayed joins towards one prefix */ \
+    X(deferred_full)      /* too many joins wait to be passed on */ \
     X(rendezvous_unknown) /* the peer asked for is not ours */ \
     X(intro_ignored)      /* introductions are for clients */ \
     X(no_destination)     /* stream to a peer we do not know */ \
@@ -61,7 +63,7 @@
     X(introductions)      /* pairs */ \
     X(rendezvous)         /* pairs introduced at the request of a third */ \
     X(introductions_full) /* candidates passed over: introduced often enough this minute */ \
-    X(joins_relayed) X(joins_known) \
+    X(joins_relayed) X(joins_known) X(joins_deferred) X(joins_echoed) \
     X(parked) X(unparked) \
     X(cache_inserted) X(cache_ejected) X(cache_expired) X(cache_bucket_full) \
     X(cluster_table_full) X(member_table_full) \

@@ -12,7 +12,7 @@ all memory is taken at construction; randomness comes from the seed. Every refus
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.app cimport (
     APP_ANSWER,
@@ -35,7 +35,7 @@ from srpnode.core.app cimport (
 )
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
-from srpnode.core.meet cimport on_join
+from srpnode.core.meet cimport on_join, work_on_deferred
 from srpnode.core.nat cimport on_probe_pong, start_reflection, work_on_reflection
 from srpnode.core.punch cimport on_intro, work_on_attempts
 from srpnode.core.out cimport out_commit, out_reserve
@@ -54,6 +54,7 @@ from srpnode.core.state cimport (
     SRP_EVENTS,
     SRP_RULES_MAX,
     Attempt,
+    Deferred,
     Event,
     Limits,
     Parked,
@@ -72,6 +73,7 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_denied_cluster,
     SRP_DROP_denied_prefix,
+    SRP_DROP_name_unproven,
     SRP_DROP_own_source,
     SRP_DROP_port_zero,
     SRP_DROP_probe_socket,
@@ -229,6 +231,11 @@ cdef void after_proof(State *s, srp_datagram *d) noexcept nogil:
     if srp_frame_decode(waiting.data, waiting.len, &frame) != SRP_OK \
             or srp_message_read(waiting.data, &frame, &message) != SRP_OK:
         return
+    # It waited to be believed in the name that the proof gave, no other.
+    if s.peers.peer[slot].flags & SRP_PEER_NAMED \
+            and memcmp(s.peers.peer[slot].id, message.requester_peer_id, 32) != 0:
+        drop(s, SRP_DROP_name_unproven)
+        return
     if frame.type == SRP_JOIN:
         on_join(s, &waiting, &frame, &message, slot)
     else:
@@ -294,6 +301,7 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         on_ping(s, d, &frame, &message, slot)
     elif frame.type == SRP_PONG:
         on_pong(s, d, &frame, &message, slot)
+        after_proof(s, d)  # a peer that was started anew under another name
     elif frame.type == SRP_JOIN:
         on_join(s, d, &frame, &message, slot)
     elif frame.type == SRP_PUBLISH:
@@ -359,7 +367,8 @@ cdef class Node:
     def __cinit__(self, *, bytes peer_id, bytes seed, uint32_t address=0, uint16_t port=0, uint16_t probe_port=0,
                   uint8_t nat_type=31, double keep_alive=30.0, int64_t mono_us=0, int64_t wall_ms=0, indexed_peers=(),
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
-                  uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
+                  uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t deferred_joins=256,
+                  uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
                   uint32_t pool_open=0, selection="weighed", tune=(), **limits):
         cdef State *s
@@ -384,7 +393,7 @@ cdef class Node:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
         if selection not in ("weighed", "reference"):
             raise ValueError("selection: weighed or reference")
-        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 \
+        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         fill_limits(&checked, limits)
@@ -398,6 +407,7 @@ cdef class Node:
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
             + sizeof(Parked) * 2 * <size_t>parked_sets + sizeof(SyncJob) * <size_t>sync_jobs \
+            + sizeof(Deferred) * <size_t>deferred_joins \
             + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + app_bytes \
             + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + 32 * <size_t>UNPUBLISHED + 64 * 20
         self.state = <State *>PyMem_RawCalloc(1, total)
@@ -455,6 +465,8 @@ cdef class Node:
         s.parked_sets = parked_sets
         s.job = <SyncJob *>carve(&at, sizeof(SyncJob) * <size_t>sync_jobs)
         s.jobs = sync_jobs
+        s.deferred = <Deferred *>carve(&at, sizeof(Deferred) * <size_t>deferred_joins)
+        s.deferred_size = deferred_joins
         s.out = <srp_datagram *>carve(&at, sizeof(srp_datagram) * <size_t>queue_datagrams)
         s.out_capacity = queue_datagrams
         s.slab = carve(&at, <size_t>slab)
@@ -510,6 +522,8 @@ cdef class Node:
             resend_unpublished(s)
         if s.fill_next_generation != 0:
             after_filling(s)
+        if s.deferred_count != 0:
+            work_on_deferred(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -539,6 +553,8 @@ cdef class Node:
             due = at if at < due else due
         if s.fill_next_generation != 0:
             due = s.filling_until_us if s.filling_until_us < due else due
+        if s.deferred_count != 0:
+            due = s.deferred_due_us if s.deferred_due_us < due else due
         if s.challenges != 0:
             at = s.now.mono_us + 100000
             due = at if at < due else due

@@ -11,7 +11,7 @@ from srpnode.core.app cimport met_by_frame, tell_leave
 from srpnode.core.choose cimport proven
 from srpnode.core.nat cimport compare_mapping, on_reflection_pong
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.punch cimport forget_socket, reached, was_opened
+from srpnode.core.punch cimport attempt_for, forget_socket, hold_attempt, reached, was_opened
 from srpnode.core.state cimport (
     EVENT_CONNECTED,
     EVENT_GONE,
@@ -21,6 +21,7 @@ from srpnode.core.state cimport (
     EVENT_REFUSED,
     SRP_CHALLENGES,
     SRP_EVENTS,
+    Attempt,
     Challenge,
     Event,
     Parked,
@@ -45,6 +46,7 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_budget,
     SRP_DROP_name_taken,
+    SRP_DROP_name_unproven,
     SRP_DROP_parking_replaced,
     SRP_DROP_peers_address,
     SRP_DROP_peers_full,
@@ -189,14 +191,17 @@ cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uin
                          uint32_t local, uint16_t socket) noexcept nogil:
     """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
 
-    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash would cost more than all
-    the rest of a pong.
+    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash of the message would cost more
+    than all the rest of a pong. Drawn under a key: the generator itself can be computed from what it puts out.
     """
     cdef uint64_t id[4]
-    cdef uint32_t size, offset, i
+    cdef uint64_t words[3]
+    cdef uint32_t size, offset
     memcpy(id, s.peer_id, 32)  # two identities never draw the same
-    for i in range(4):
-        id[i] ^= draw(s)
+    words[0] = draw(s)
+    words[1] = <uint64_t>s.now.mono_us
+    words[2] = 0
+    id[0] ^= srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     offset = srp_message_offset(packet)
@@ -357,6 +362,7 @@ cdef void settle_challenges(State *s) noexcept nogil:
     cdef Challenge *c
     cdef srp_peer *holder
     cdef srp_peer *claimant
+    cdef Attempt *attempt
     cdef int i
     if s.challenges == 0:
         return
@@ -375,14 +381,23 @@ cdef void settle_challenges(State *s) noexcept nogil:
         if claimant.generation != c.claimant_generation or not proven(s, c.claimant):
             continue
         if holder.generation == c.holder_generation and (holder.flags & SRP_PEER_NAMED) and memcmp(holder.id, c.id, 32) == 0:
+            forget_socket(s, c.holder)
             srp_peers_remove(&s.peers, c.holder)
         if srp_peers_named(&s.peers, c.id) == <uint32_t>SRP_NONE:
             srp_peers_name(&s.peers, c.claimant, c.id)
             s.counter[SRP_COUNT_names_moved] += 1
             log_event(s, EVENT_NAME_MOVED, 0, claimant.addr, claimant.port, c.id)
+            attempt = attempt_for(s, c.id)
+            if attempt != NULL:
+                connect(s, c.claimant, attempt.nat_type)
+                reached(s, c.claimant, c.id)
 
-cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogil:
-    """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names)."""
+cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint proved) noexcept nogil:
+    """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names).
+
+    proved: a pong with our pingId says so. Anything else may be forged by whoever knows the endpoint: it can give a first name,
+    and have the endpoint asked for its new one, but not take away the name that it has.
+    """
     cdef uint32_t holder
     cdef srp_peer *p = &s.peers.peer[slot]
     if (p.flags & SRP_PEER_NAMED) and memcmp(p.id, peer_id, 32) == 0:
@@ -391,8 +406,17 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
         drop(s, SRP_DROP_self_named)
         return False
     holder = srp_peers_named(&s.peers, peer_id)
+    if holder != <uint32_t>SRP_NONE and not s.peers.peer[holder].flags & SRP_PEER_INDEXED and not proven(s, holder):
+        srp_peers_unname(&s.peers, holder)  # it is about to be dropped
+        holder = SRP_NONE
     if p.flags & SRP_PEER_INDEXED:  # keeps the name it is configured with
         drop(s, SRP_DROP_name_taken)
+        return False
+    if not proved and p.flags & SRP_PEER_NAMED:
+        drop(s, SRP_DROP_name_unproven)
+        if p.last_ping_us < 0 or s.now.mono_us - p.last_ping_us >= CHALLENGE_US:
+            p.last_ping_us = s.now.mono_us
+            send_plain_ping(s, p.addr, p.port, p.local, p.socket)
         return False
     if holder == <uint32_t>SRP_NONE:
         srp_peers_name(&s.peers, slot, peer_id)
@@ -401,6 +425,8 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
     log_event(s, EVENT_NAME_TAKEN, SRP_DROP_name_taken, p.addr, p.port, peer_id)
     if not (s.peers.peer[holder].flags & SRP_PEER_INDEXED):
         challenge(s, holder, slot, peer_id)
+        if s.attempts_active != 0:
+            hold_attempt(s, peer_id, s.now.mono_us + CHALLENGE_US + 500000)
     return False
 
 # --- peers ----------------------------------------------------------------------------------------------------------------
@@ -473,8 +499,10 @@ cdef void join_one(State *s, uint32_t slot, uint64_t key, const uint8_t *id, uin
     cdef uint32_t cluster = srp_cluster_get(&s.peers, key, id, length)
     if cluster == <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_cluster_table_full] += 1
+        s.peers.peer[slot].last_cluster = 0  # its next ping tries again
     elif not srp_peers_join(&s.peers, slot, cluster):
         s.counter[SRP_COUNT_member_table_full] += 1
+        s.peers.peer[slot].last_cluster = 0
         srp_cluster_release(&s.peers, cluster)
 
 cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const uint8_t *subcluster, uint32_t length) noexcept nogil:
@@ -489,9 +517,11 @@ cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const ui
 
 cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """What a ping with a NAT type does for a proven peer: a connection ping, or the heartbeat of one that we forgot."""
-    if not claim_name(s, slot, message.requester_peer_id):
+    if not claim_name(s, slot, message.requester_peer_id, False):
+        if s.peers.peer[slot].flags & SRP_PEER_NAMED and not s.peers.peer[slot].flags & SRP_PEER_INDEXED:
+            park(s, d, False)  # a peer that was started anew: served once it has answered
         return
-    if SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime < 4e12:
+    if SRP_HAS(message, SRP_KEY_UPTIME) and 0 <= message.uptime < 4e12:
         s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)
     connect(s, slot, message.nat_type)
     reached(s, slot, message.requester_peer_id)
@@ -616,7 +646,7 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         log_event(s, EVENT_PROVEN, 0, d.addr, d.port, message.responder_peer_id)
     p.local = d.local
     p.socket = d.socket
-    if not claim_name(s, slot, message.responder_peer_id):
+    if not claim_name(s, slot, message.responder_peer_id, True):
         return
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)

@@ -65,6 +65,15 @@ ctypedef struct Parked:
     uint16_t len
     uint8_t data[1424]
 
+# A join that goes out, or is passed on, a moment later (meet.pyx).
+ctypedef struct Deferred:
+    uint8_t kind                        # 0 free
+    uint16_t len
+    uint32_t peer
+    uint32_t generation
+    int64_t due_us
+    uint8_t data[1424]
+
 # Packets on their way to one peer that lacks them.
 ctypedef struct SyncJob:
     uint32_t peer
@@ -194,6 +203,10 @@ ctypedef struct State:
     srp_meter join_targets
     Parked *parked
     uint32_t parked_sets
+    Deferred *deferred
+    uint32_t deferred_size
+    uint32_t deferred_count
+    int64_t deferred_due_us
     SyncJob *job
     uint32_t jobs
     uint32_t jobs_active
@@ -233,6 +246,7 @@ ctypedef struct State:
     uint32_t cluster_rules
     uint8_t cluster_rules_allow         # 1: only those listed, 0: all but those listed
     # as a peer of applications
+    int64_t moved_us                    # when our own address was found to be another
     Reflection reflection
     Own own[64]
     uint32_t owns

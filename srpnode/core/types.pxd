@@ -328,6 +328,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_budget
         SRP_DROP_self_named
         SRP_DROP_name_taken
+        SRP_DROP_name_unproven
         SRP_DROP_pong_unasked
         SRP_DROP_peers_full
         SRP_DROP_peers_address
@@ -341,6 +342,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_claim
         SRP_DROP_scope
         SRP_DROP_relay_budget
+        SRP_DROP_deferred_full
         SRP_DROP_rendezvous_unknown
         SRP_DROP_intro_ignored
         SRP_DROP_no_destination
@@ -372,6 +374,8 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_introductions_full
         SRP_COUNT_joins_relayed
         SRP_COUNT_joins_known
+        SRP_COUNT_joins_deferred
+        SRP_COUNT_joins_echoed
         SRP_COUNT_parked
         SRP_COUNT_unparked
         SRP_COUNT_cache_inserted

@@ -251,7 +251,7 @@ def test_another_peer_on_the_same_endpoint_is_another_join(world: World) -> None
     assert introduced(world.send(joiner, joiner.join()), joiner) == [other.endpoint]
     world.advance(5)
     again = Peer(joiner.address, joiner.port, peer_id=named("new key"))
-    world.send(again, again.connection_ping())
+    world.send(again, again.connection_ping(), follow=True)
     assert introduced(world.send(again, again.join()), again) == [other.endpoint]
 
 

@@ -326,6 +326,26 @@ def test_members_of_many_clusters_leave_room_for_others() -> None:
     inside.check(world.node)
 
 
+def test_member_is_noted_as_soon_as_there_is_room() -> None:
+    """A peer that came while the table of clusters was full is not forgotten: its next ping makes it a member."""
+    world = World(peers=1)
+    for i in range(40):
+        greedy = world.connect(Peer(f"203.0.113.{i + 1}", alive=False))
+        for j in range(16):
+            greedy.cluster = named(f"cluster {i} {j}")
+            world.send(greedy, greedy.connection_ping())
+    peer = world.connect(Peer("198.51.100.7", cluster=named("ours")))
+    assert world.count("cluster_table_full") > 0
+    view = world.view(peer)
+    assert view is not None
+    assert view["clusters"] == []
+    world.advance(6 * KEEP_ALIVE)
+    world.send(peer, peer.connection_ping())
+    view = world.view(peer)
+    assert view is not None
+    assert view["clusters"] == [named("ours")[:8].hex()]
+
+
 def test_one_peer_cannot_take_all_sync_jobs() -> None:
     """Somebody who lacks everything, a thousand times, does not keep the next one from being served."""
     world = World(sync_jobs=16, cache_max_bytes=1_000_000, replicated_per_minute=0)

@@ -203,7 +203,7 @@ def test_route_ends_with_its_asker() -> None:
     asker.alive = False
     heir = world.prove(Peer("198.51.101.1"))
     heir.peer_id = asker.peer_id
-    world.send(heir, heir.connection_ping())  # claims the asker's name, who does not answer: its place is free
+    world.send(heir, heir.connection_ping(), follow=True)  # claims the asker's name, who does not answer: its place is free
     world.advance(2)
     assert world.view(asker) is None
     before = world.counters()

@@ -199,6 +199,7 @@ class World:
             "mono_us": START_US,
             "wall_ms": START_MS,
             "keep_alive": KEEP_ALIVE,
+            "deferred_joins": 0,  # what is passed on leaves at once; test_deferred.py is about the rest
             "indexed_peers": [(number(peer.address), peer.port, peer.peer_id) for peer in siblings],
         }
         arguments.update(settings)

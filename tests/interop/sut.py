@@ -190,6 +190,15 @@ class SrpNode:
         status: dict[str, Any] = self._json("status")
         return status
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return int(self._process.pid)
+
+    def peers(self) -> list[dict[str, Any]]:
+        peers: list[dict[str, Any]] = self._json("peers")
+        return peers
+
     def drops(self) -> dict[str, int]:
         total: dict[str, int] = {}
         for identity in self.status()["identities"]:
