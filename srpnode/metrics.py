@@ -1,6 +1,6 @@
 """The metrics page for Prometheus, from the same figures as `srpnode status`.
 
-prometheus_client takes 14 MB, so it is loaded by the first scrape: a node that nobody scrapes never pays for it.
+prometheus_client takes megabytes, so it is loaded by the first scrape: a node that nobody scrapes never pays for it.
 Labels come from fixed sets only (identity, packet type, reason), so that no stranger can make the page grow.
 """
 
@@ -123,7 +123,7 @@ def families(status: dict[str, Any]) -> "Iterator[Metric]":
     yield traffic("srpnode_received_bytes", "UDP payload received.", "in_bytes")
     yield traffic("srpnode_sent_bytes", "UDP payload sent.", "out_bytes")
     yield by(GaugeMetricFamily("srpnode_peers", "Known peers, by state.", labels=("identity", "state")), "peers")
-    yield by(GaugeMetricFamily("srpnode_cache", "Stored packets, bytes and the limit.", labels=("identity", "measure")), "cache")
+    yield by(GaugeMetricFamily("srpnode_cache", "Stored packets, bytes and limit.", labels=("identity", "measure")), "cache")
     handling = HistogramMetricFamily(
         "srpnode_handling_seconds",
         "Time from the arrival of a batch of datagrams to the departure of what came of it.",
