@@ -15,6 +15,7 @@ from srpnode.sim.world import World
 
 INTRODUCERS, PEERS, SILENT, FLOODERS = range(4)  # groups of hosts
 import os
+
 TUNE = [int(x) for x in os.environ.get('TUNE','').split(',') if x]
 GROUP_NAMES = ("introducers", "peers", "silent", "flooders")
 CLUSTER = codec.sha256(b"cluster of the simulation")
