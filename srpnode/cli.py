@@ -363,9 +363,9 @@ def client(options: argparse.Namespace) -> int:
 
 def sim(words: list[str]) -> int:
     """srpnode sim"""
-    from srpnode.sim import command
+    from importlib import import_module
 
-    return command.main(words)
+    return int(import_module("srpnode.sim.command").main(words))
 
 
 def bench(words: list[str]) -> int:

@@ -136,6 +136,14 @@ def test_it_answers_from_outside(machine: Machine) -> None:
     assert result["answered"] == result["sent"] > 0
 
 
+def test_figures_are_served_in_the_sandbox(machine: Machine) -> None:
+    program = 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:9511/metrics", timeout=60).read().decode())'
+    done = subprocess.run(machine.network(sys.executable, "-c", program), capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 0, done.stderr
+    assert 'srpnode_received_total{identity="a",type="ping"}' in done.stdout
+    assert 'srpnode_handling_seconds_bucket{identity="b",le="+Inf"}' in done.stdout
+
+
 def test_reference_peers_meet_through_it(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = tmp_path / "node"
     inside.write_text(f'#!/bin/sh\nexec {shlex.join(machine.network(node()))} "$@"\n')
