@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: all build conf run test lint bench deb check-cython0 test-tools machine clean
+.PHONY: all build conf run test lint bench hostile soak deb check-cython0 test-tools machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -126,6 +126,15 @@ build/machine/root.tar: | $(STAMPS)/test-packages
 	@mmdebstrap --quiet --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
 	  $(wildcard /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) >build/machine/log 2>&1 \
 	  && mv $@.new $@ || { tail -5 build/machine/log; echo "no image: the tests of the package will be skipped"; rm -f $@.new; }
+
+# The long forms of tests/hostile: what reaches a victim (beside two reference introducers), service under floods; and a soak.
+hostile: build test-tools
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.weapon
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.weapon --reference
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.flood $(ARGS)
+
+soak: build test-tools
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.soak $(ARGS)
 
 bench: build
 	$(VENV)/bin/python bench/run.py $(ARGS)

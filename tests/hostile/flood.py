@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import programs
-from tests.hostile.forge import Forger
 from tests.interop import sut
 from tests.interop.raw import RawPeer
 from tests.interop.reference import Client, Entry, ReferenceProcess
@@ -162,7 +161,9 @@ def run(workload: str, *, clients: int, rate: int, seconds: float) -> Run:
         for text in texts:
             sender = next(client for client in honest if client.name == text.decode().split()[0])
             sender.emit("subcluster", "event", text)
-        missing = {(client.name, text) for client in honest for text in texts if not text.decode().startswith(client.name + " ")}
+        missing = {
+            (client.name, text) for client in honest for text in texts if not text.decode().startswith(client.name + " ")
+        }
         result.events_wanted = len(missing)
         while missing and time.monotonic() - start < DEADLINE_S:
             missing = {

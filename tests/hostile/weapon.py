@@ -175,8 +175,8 @@ def spoofed_join(scene: Scene, victim: Endpoint) -> Shot:
 
 
 def spoofed_query(scene: Scene, victim: Endpoint) -> Shot:
-    question = {"usr1": now_text(), "usr3": os.urandom(32), "usr4": b"1"}
-    return victim, Packet(datagram.QUERY, cluster_id=CLUSTER_ID, json={"packetId": fresh()}, **question)
+    asked = {"packetId": fresh()}
+    return victim, Packet(datagram.QUERY, cluster_id=CLUSTER_ID, usr1=now_text(), usr3=os.urandom(32), usr4=b"1", json=asked)
 
 
 def spoofed_sync(scene: Scene, victim: Endpoint) -> Shot:
@@ -315,7 +315,8 @@ def run(scene: Scene, vectors: list[Vector], packets: int, victims_from: int = 1
 
 def table(results: list[Result]) -> str:
     lines = [
-        "| vector | spent | from the node: packets per packet, bytes per byte | from its peers: packets per packet, bytes per byte |",
+        "| vector | packets spent | from the node: packets per packet, bytes per byte "
+        "| from its peers: packets per packet, bytes per byte |",
         "|---|---:|---:|---:|",
     ]
     lines += [
