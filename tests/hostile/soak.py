@@ -1,10 +1,10 @@
-"""A bounded run with churn: peers that live a few seconds, publish and leave, over and over; memory and descriptors are sampled.
+"""A bounded run with churn: peers that live 24 s, publish and leave, over and over; memory and descriptors are sampled.
 
-    python -m tests.hostile.soak [--minutes M] [--rate N] [--json]
+    python -m tests.hostile.soak [--minutes M] [--rate N]
 
-One `srpnode run` on loopback. Each round is a run of bench/load with endpoints of its own: they prove themselves, publish for their
-life of 24 s at the rate (datagrams a second), and fall silent. Prints a table of samples; exit status 1 when memory or descriptors
-grew in the second half, when tables had their chance to fill in the first.
+One `srpnode run` on loopback. Each generation is a run of bench/load with endpoints of its own: they prove themselves, publish at
+the rate (datagrams a second) for their life, and fall silent. Prints samples; exit status 1 when memory or descriptors grew in
+the second half; the tables had their chance to fill in the first.
 """
 
 from __future__ import annotations
