@@ -2,8 +2,8 @@
 
     python -m tests.hostile.flood [--clients N] [--rate N] [--seconds S] [--workload NAME]… [--json]
 
-One `srpnode run`; bench/load is the attacker, from as many forged loopback sources as a workload asks for. The rate is datagrams
-a second to the two identities in turn; 0: as fast as the attacker can. Everything stays on loopback.
+One `srpnode run`; bench/load is the attacker, from as many forged loopback sources as a workload asks for. The rate is
+datagrams a second to the two identities in turn; 0: as fast as the attacker can. Everything stays on loopback.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m tests.hostile.soak [--minutes M] [--rate N]
 
-One `srpnode run` on loopback. Each generation is a run of bench/load with endpoints of its own: they prove themselves, publish at
-the rate (datagrams a second) for their life, and fall silent. Prints samples; exit status 1 when memory or descriptors grew in
-the second half; the tables had their chance to fill in the first.
+One `srpnode run` on loopback. Each generation is a run of bench/load with endpoints of its own: they prove themselves,
+publish at the rate (datagrams a second) for their life, and fall silent. Prints samples; exit status 1 when memory or
+descriptors grew in the second half; the tables had their chance to fill in the first.
 """
 
 from __future__ import annotations
