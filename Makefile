@@ -10,13 +10,13 @@ ARGS    ?=
 BUILD_PACKAGES := build-essential libssl-dev libsystemd-dev pkg-config python3 python3-dev python3-venv
 TEST_PACKAGES  := clang iproute2 libclang-rt-14-dev mmdebstrap nftables systemd-container
 DEB_PACKAGES   := cython3 debhelper dh-python libssl-dev lintian pybuild-plugin-pyproject python3-all python3-dev \
-                  python3-nacl python3-pyroute2 python3-setuptools python3-systemd python3-toml
+                  python3-nacl python3-prometheus-client python3-pyroute2 python3-setuptools python3-systemd python3-toml
 
 SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd srpnode/*/*.pxi cext/*.c cext/*.h)
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: all build conf run test lint bench hostile soak deb check-cython0 test-tools machine clean
+.PHONY: all build conf run test lint bench hostile soak deb check-cython0 test-tools reference machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -80,6 +80,10 @@ $(STAMPS)/test-tools: requirements/test.txt $(STAMPS)/venv $(STAMPS)/test-packag
 
 test-tools: $(STAMPS)/test-tools
 
+# The unmodified JavaScript peer, for tests and for a first look: see README.md.
+reference: test-tools
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -c 'from tests.node import reference_dir; print(reference_dir())'
+
 lint: build test-tools
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict --explicit-package-bases srpnode tests
@@ -119,11 +123,11 @@ deb: $(STAMPS)/deb-packages
 	@ls -l dist/
 
 # A minimal Debian 12 with what the package depends on, for the tests that boot one; the sources are this machine's.
-MACHINE_PACKAGES := dbus,iproute2,libssl3,procps,python3-nacl,python3-pyroute2,python3-systemd,python3-toml,systemd,systemd-sysv
+MACHINE_PACKAGES := dbus,iproute2,libssl3,procps,python3-nacl,python3-prometheus-client,python3-pyroute2,python3-systemd,python3-toml,systemd,systemd-sysv
 machine: build/machine/root.tar
-build/machine/root.tar: | $(STAMPS)/test-packages
+build/machine/root.tar: Makefile | $(STAMPS)/test-packages
 	@mkdir -p build/machine
-	@mmdebstrap --quiet --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
+	@mmdebstrap --quiet --format=tar --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
 	  $(wildcard /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) >build/machine/log 2>&1 \
 	  && mv $@.new $@ || { tail -5 build/machine/log; echo "no image: the tests of the package will be skipped"; rm -f $@.new; }
 

@@ -34,6 +34,7 @@
     X(claim)              /* a join without valid type, address or port */ \
     X(scope)              /* an address or port that a message may not name */ \
     X(relay_budget)       /* relayed joins towards one prefix */ \
+    X(deferred_full)      /* too many joins wait to be passed on */ \
     X(rendezvous_unknown) /* the peer asked for is not ours */ \
     X(intro_ignored)      /* introductions are for clients */ \
     X(no_destination)     /* stream to a peer we do not know */ \
@@ -62,7 +63,7 @@
     X(introductions)      /* pairs */ \
     X(rendezvous)         /* pairs introduced at the request of a third */ \
     X(introductions_full) /* candidates passed over: introduced often enough this minute */ \
-    X(joins_relayed) X(joins_known) \
+    X(joins_relayed) X(joins_known) X(joins_deferred) X(joins_echoed) \
     X(parked) X(unparked) \
     X(cache_inserted) X(cache_ejected) X(cache_expired) X(cache_bucket_full) \
     X(cluster_table_full) X(member_table_full) \

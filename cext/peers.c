@@ -179,6 +179,7 @@ void srp_peers_set_live(srp_peers *t, uint32_t slot, bool live)
 static void member_remove(srp_peers *t, uint32_t m)
 {
     srp_member *x = &t->member[m];
+    t->peer[x->peer].last_cluster = 0;
     srp_cluster *c = &t->cluster[x->cluster];
     uint32_t cluster = x->cluster;
     if (x->ring_next == m) {

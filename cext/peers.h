@@ -39,6 +39,7 @@ typedef struct srp_peer {
     uint32_t due_prev, due_next;
     uint32_t live_at;       /* place in the live or indexed array */
     uint32_t members;       /* first of its memberships */
+    uint64_t last_cluster;  /* key of the cluster that its last ping named alone; 0 = none */
     uint32_t distance_ms;   /* ping to pong; UINT32_MAX unknown */
     uint32_t uptime_s;      /* as it says */
     uint32_t window;        /* the minute that the following count in */

@@ -64,6 +64,11 @@ size_t srp_store_bytes(uint64_t max_bytes);
 void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us);
 
 uint32_t srp_store_find(const srp_store *s, const uint8_t id[32]);
+static inline void srp_store_prefetch(const srp_store *s, const uint8_t id[32])
+{
+    uint32_t first = (uint32_t)id[0] << 24 | (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3];
+    __builtin_prefetch(&s->chain[first >> (32u - s->bits)]);
+}
 /* The packet that would have to go first for `size` more bytes: SRP_NONE when there is room. */
 uint32_t srp_store_victim(const srp_store *s, const uint8_t id[32], uint32_t size, bool *chain_full);
 /* Room was made (srp_store_victim says SRP_NONE) and the id is unknown. */

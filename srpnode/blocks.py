@@ -1,6 +1,7 @@
 """Prefixes and clusters that an operator has blocked for a while (`srpnode block`), beside [access]."""
 
 import ipaddress
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Blocks:
     """Kept over restarts in state_dir/blocks.json."""
 
     def __init__(self, state_dir: str, tell: Journal) -> None:
-        self._file = StateFile(state_dir, "blocks", tell)
+        self._file = StateFile(os.path.join(state_dir, "blocks.json"), "blocks", tell)
         self._blocks: dict[str, float] = {}
         data = self._file.read()
         try:

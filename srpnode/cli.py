@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from srpnode import __version__
@@ -20,9 +21,14 @@ class FailureError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    options = parser().parse_args(arguments)
-    handler: Handler = options.handler
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words[:1] == ["sim"]:
+            return sim(words[1:])
+        if words[:1] == ["bench"]:
+            return bench(words[1:])
+        options = parser().parse_args(words)
+        handler: Handler = options.handler
         status = handler(options)
         sys.stdout.flush()
         return status
@@ -79,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("peer", metavar="HOST:PORT", type=endpoint, help="any peer")
     made.add_argument("-n", "--count", type=count, default=3, metavar="N", help="how many pings (3)")
     client_commands(commands)
+    # These have a grammar of their own for all words behind them: main() hands these on.
+    commands.add_parser("sim", help="simulate networks on the node's own core", add_help=False)
+    commands.add_parser("bench", help="measure the node of a source tree, as `make bench` does", add_help=False)
     return whole
 
 
@@ -211,9 +220,9 @@ def ask(options: argparse.Namespace, command: str, timeout_s: float = 10.0, **ar
     """The running node's answer to one command."""
     from srpnode import control
 
-    path = _loaded(options).config.control.socket
+    config = _loaded(options).config
     try:
-        client = control.ControlClient(path, timeout_s)
+        client = control.connect(config, timeout_s)
         try:
             return client.ask(command, **arguments)
         finally:
@@ -251,9 +260,9 @@ def top(options: argparse.Namespace) -> int:
     from srpnode import control
     from srpnode import top as module
 
-    path = _loaded(options).config.control.socket
+    config = _loaded(options).config
     try:
-        client = control.ControlClient(path)
+        client = control.connect(config)
         try:
             if options.json:
                 for number in range(options.frames or 1):
@@ -350,3 +359,18 @@ def client(options: argparse.Namespace) -> int:
         return module.run(lambda: work(options))
     except module.ClientError as error:
         raise FailureError(str(error)) from None
+
+
+def sim(words: list[str]) -> int:
+    """srpnode sim"""
+    from srpnode.sim import command
+
+    return command.main(words)
+
+
+def bench(words: list[str]) -> int:
+    """srpnode bench"""
+    program = Path(__file__).resolve().parents[1] / "bench" / "run.py"
+    if not program.exists():
+        raise FailureError("the bench is part of the source tree: make bench in a clone")
+    os.execv(sys.executable, [sys.executable, str(program), *words])

@@ -63,13 +63,14 @@ class Composer:
     def add(self, frame: Frame, now_s: float) -> bytes | None:
         """Takes a packet in; the whole sealed message when this was the last one missing."""
         if frame["index"] < 0:
-            return frame["message"]
+            return frame["message"] if frame["index"] == -1 else None
         head_id = frame["packet_id"] if frame["index"] == 0 else frame["previous_id"]
         partial = self._partial.get(head_id)
         if partial is None:
             partial = self._partial[head_id] = Partial(now_s, now_s)
         if frame["index"] == 0:
-            if sha256(frame["message"]).digest() == head_id:  # the reference hashes the text as it travels
+            # The reference may change a head's text after it made the id of it, so one that does not match is better than none.
+            if partial.head is None or sha256(partial.head["message"]).digest() != head_id:
                 partial.head = frame
         elif frame["index"] not in partial.fragments:
             partial.fragments[frame["index"]] = frame
@@ -80,8 +81,7 @@ class Composer:
         count = partial.indexes()
         whole = None
         if count == 0:
-            self._forget(head_id)
-            self.given_up += 1
+            partial.head = None
         elif count is not None and len(partial.fragments) >= count:
             whole = self._whole(head_id, partial, count)
         self._bound(now_s)
@@ -105,6 +105,9 @@ class Composer:
                     continue
             before = frame["packet_id"]
         if len(partial.fragments) < count:
+            return None
+        if len(partial.fragments[count]["next_id"]) == 32:  # it goes on: the head lies
+            partial.head = None
             return None
         self._forget(head_id)
         return b"".join(partial.fragments[index]["message"] for index in range(1, count + 1))

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from srpnode import identity
+from srpnode.schema import Config
 from srpnode.streams import StreamServer
 
 REQUEST_MAX = 65_536  # bytes
@@ -108,6 +110,18 @@ class ControlServer:
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
+
+
+def connect(config: Config, timeout_s: float = TIMEOUT_S) -> "ControlClient":
+    """A connection to the running node of that configuration, also when control.socket was changed since it started.
+    Raises ControlError."""
+    try:
+        return ControlClient(config.control.socket, timeout_s)
+    except ControlError:
+        started_with = identity.running_control_socket(config.state_dir)
+        if started_with in ("", config.control.socket):
+            raise
+    return ControlClient(started_with, timeout_s)
 
 
 class ControlClient:

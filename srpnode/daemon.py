@@ -21,6 +21,7 @@ from srpnode import config as configuration
 from srpnode.blocks import BlockError
 from srpnode.config import Loaded
 from srpnode.journal import Journal, Level
+from srpnode.known import KnownPeers
 from srpnode.net import sockets
 from srpnode.policy import Policy
 from srpnode.reflection import Reflection
@@ -30,6 +31,7 @@ from srpnode.watch import Watch
 from srpnode.worker import StartError, Worker, rules_of
 
 TURN_S = 1.0  # longest sleep: timers are that exact
+GREETING_TURN_S = 0.1  # while peers from before the start are greeted
 STOP_S = 0.8  # all loops must have ended by then
 STATUS_LINE_S = 10.0
 UPKEEP_S = 1.0
@@ -72,7 +74,7 @@ class Daemon:
         self._signals(stack)
         self._files = loaded.files
         identity.prepare(self.config.state_dir)
-        stack.enter_context(identity.lock(self.config.state_dir))
+        stack.enter_context(identity.lock(self.config.state_dir, self.config.control.socket))
         keys = [identity.load_or_make(self.config.state_dir, listen.name) for listen in self.config.listen]
 
         self._netlink: interfaces.Netlink | None = None
@@ -88,7 +90,9 @@ class Daemon:
         stack.callback(self._control.close)
         self._metrics: StreamServer | None = None
         if self.config.metrics.listen:
-            self._metrics = metrics.serve(self._selector, self.config.metrics.listen, self.status_now)
+            self._metrics = metrics.serve(
+                self._selector, self.config.metrics.listen, self.status_now, lambda text: tell.tell(journal.FAILED, text)
+            )
             stack.callback(self._metrics.close)
 
         self._reflection: Reflection | None = None
@@ -101,6 +105,9 @@ class Daemon:
         self.watch = Watch(tell)
         self.workers: list[Worker] = []
         stack.callback(self._end_workers)
+        own = {key.peer_id.hex() for key in keys}
+        self._known = [KnownPeers(self.config.state_dir, listen.name, own, tell) for listen in self.config.listen]
+        stack.callback(self._save_peers)
         kept = sockets.Inherited(service.stored())
         for listen, key in zip(self.config.listen, keys, strict=True):
             self.workers.append(Worker(self.config, listen, key, keys, self.addresses, kept, limits_and_rules))
@@ -111,6 +118,7 @@ class Daemon:
         for worker in self.workers:
             worker.beat(BEAT_TIMEOUT_S)
         self._announce()
+        self._plan_greetings()
 
     # ---- start ----
 
@@ -164,16 +172,27 @@ class Daemon:
         )
         service.ready(self._status_line())
 
+    def _plan_greetings(self) -> None:
+        for worker, known in zip(self.workers, self._known, strict=True):
+            number = known.read(self.config.limits.kept_peers, self.config.keep_alive / 2)
+            if number:
+                text = f"{worker.listen.name}: greets {number} peers known from before"
+                self.tell.tell(journal.STATE, text, level=Level.INFO)
+
     # ---- while it runs ----
 
     def serve(self) -> None:
         """Serves until a signal or until a loop has ended by itself."""
         watchdog_s = service.watchdog_s()
         beat_s = min(BEAT_S, watchdog_s / 3) if watchdog_s else BEAT_S
-        next_beat = next_line = next_save = next_upkeep = 0.0
+        save_s = min(SAVE_S, 2 * self.config.keep_alive)  # within it every live peer has proved itself again
+        next_beat = next_line = next_upkeep = 0.0
+        next_save = time.monotonic() + save_s
         while not self._stopping:
-            for key, mask in self._selector.select(min(TURN_S, beat_s)):
+            greeting = any(known.waiting for known in self._known)
+            for key, mask in self._selector.select(GREETING_TURN_S if greeting else min(TURN_S, beat_s)):
                 key.data(mask)
+            self._greet()
             now = time.monotonic()
             if now >= next_beat:
                 next_beat = now + beat_s
@@ -188,8 +207,9 @@ class Daemon:
                 next_upkeep = now + UPKEEP_S
                 self._upkeep()
             if now >= next_save:
-                next_save = now + SAVE_S
+                next_save = now + save_s
                 self.policy.volume.save()
+                self._save_peers()
         service.stopping()
         self.tell.tell(journal.STOP, f"stops: {self._stopping}")
 
@@ -224,6 +244,19 @@ class Daemon:
                 self._narrow(self.config)
             except (control.ControlError, StartError) as error:
                 self.tell.tell(journal.FAILED, str(error))
+
+    def _greet(self) -> None:
+        for worker, known in zip(self.workers, self._known, strict=True):
+            for peer in known.due():
+                try:
+                    worker.greet(peer.address, peer.port)
+                except StartError as error:
+                    self.tell.tell(journal.STUCK, str(error))
+
+    def _save_peers(self) -> None:
+        for worker, known in zip(self.workers, self._known, strict=False):  # a start that failed has fewer workers
+            with contextlib.suppress(StartError):  # the heartbeat tells it; the file stays as it is
+                known.write(worker.each_peer(), self.config.limits.kept_peers)
 
     def _effective(self, config: Config) -> tuple[Limits, Access]:
         try:
@@ -263,7 +296,9 @@ class Daemon:
         follow = self._reflection is not None and self._reflection.due()
         for worker in self.workers:
             if worker.reflected():
-                self.tell.tell(journal.ADDRESS, f"{worker.listen.name}: NAT type {worker.nat_type}", level=Level.NOTICE)
+                kind = info.NAT_NAMES.get(worker.nat_type, "of no known kind")
+                text = f"{worker.listen.name}: NAT type {worker.nat_type}, {kind}"
+                self.tell.tell(journal.ADDRESS, text, level=Level.NOTICE)
                 follow = True
         if follow:
             self._follow_addresses()
@@ -326,7 +361,7 @@ class Daemon:
     def peers_now(self) -> list[dict[str, Any]]:
         """All peers that the identities know."""
         try:
-            return [row for worker in self.workers for row in worker.peers()]
+            return [row for worker in self.workers for row in worker.each_peer()]
         except StartError as error:
             raise control.ControlError(str(error)) from None
 
@@ -335,7 +370,7 @@ class Daemon:
         now = time.monotonic()
         if now >= self._overview_until:
             rows = self.peers_now()
-            nat = collections.Counter(str(row["natType"] or "unknown") for row in rows)
+            nat = collections.Counter(str(row["natType"]) for row in rows)
             clusters = collections.Counter(cluster for row in rows for cluster in row["clusters"])
             self._overview = {"natTypes": dict(nat), "clusters": dict(clusters.most_common(OVERVIEW_CLUSTERS))}
             self._overview_until = now + OVERVIEW_S

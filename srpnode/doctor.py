@@ -11,7 +11,7 @@ from typing import Any
 
 from srpnode import config as configuration
 from srpnode import interfaces, ping
-from srpnode.control import ControlClient, ControlError
+from srpnode.control import ControlError, connect
 from srpnode.core import codec
 from srpnode.schema import Config
 
@@ -43,7 +43,7 @@ def examine(path: str | None, via: list[tuple[str, int]]) -> list[dict[str, str]
     findings = [Finding("configuration", FINE, "valid")]
     status: dict[str, Any] | None = None
     try:
-        client = ControlClient(config.control.socket, 5.0)
+        client = connect(config, 5.0)
         try:
             status = client.ask("status")
         finally:
@@ -235,7 +235,7 @@ def _knock(config: Config, identity: dict[str, Any], other: tuple[str, int]) -> 
 
 
 def _unasked(config: Config, name: str) -> int:
-    client = ControlClient(config.control.socket, 5.0)
+    client = connect(config, 5.0)
     try:
         status = client.ask("status")
     finally:

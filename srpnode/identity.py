@@ -55,8 +55,9 @@ def prepare(state_dir: str) -> None:
 
 
 @contextlib.contextmanager
-def lock(state_dir: str) -> Iterator[None]:
-    """Keeps a second node away from the same state directory while the context lasts. Raises StateError."""
+def lock(state_dir: str, control_socket: str) -> Iterator[None]:
+    """Keeps a second node away from the same state directory while the context lasts, and says in it where this one
+    can be asked. Raises StateError."""
     path = os.path.join(state_dir, "lock")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -66,16 +67,40 @@ def lock(state_dir: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            holder = _lock_lines(descriptor)[0]
             raise StateError(
                 f"{state_dir}: used by another srpnode (process {holder or 'unknown'}); "
                 "stop it or set another state_dir"
             ) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        os.pwrite(descriptor, f"{os.getpid()}\n{control_socket}\n".encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def running_control_socket(state_dir: str) -> str:
+    """The control socket of the node that works in that directory, which started with it: its file may name another by
+    now. "" when none is known."""
+    try:
+        descriptor = os.open(os.path.join(state_dir, "lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        return _lock_lines(descriptor)[1]
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def _lock_lines(descriptor: int) -> tuple[str, str]:
+    """(process, control socket) of the holder, "" where it is not known."""
+    process, _, rest = os.pread(descriptor, 256, 0).decode("utf-8", "replace").partition("\n")
+    return process, rest.partition("\n")[0]
 
 
 def load_or_make(state_dir: str, name: str) -> Identity:

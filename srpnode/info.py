@@ -4,25 +4,26 @@ import json
 from typing import Any
 
 from srpnode import identity, interfaces
-from srpnode.control import ControlClient, ControlError
+from srpnode.control import ControlError, connect
 from srpnode.schema import Config, Listen
 
-NAT_UNRESTRICTED = 31  # an indexed peer always counts as reachable by everybody
+NAT_UNRESTRICTED = 31
+NAT_NAMES = {31: "unrestricted", 15: "address-restricted", 7: "port-restricted", 5: "symmetric", 0: "unknown"}
 
 
 class InfoError(Exception):
     """The identities cannot be told; the text says why."""
 
 
-def entry(listen: Listen, address: str, peer_id: bytes) -> dict[str, Any]:
-    """One identity as an application lists it."""
+def entry(listen: Listen, address: str, peer_id: bytes, nat_type: int = NAT_UNRESTRICTED) -> dict[str, Any]:
+    """One identity as an application lists it. An indexed peer counts as unrestricted unless it found out otherwise."""
     return {
         "name": listen.name,
         "address": address,
         "port": listen.port,
         "probePort": listen.probe_port,
         "peerId": peer_id.hex(),
-        "natType": NAT_UNRESTRICTED,
+        "natType": nat_type,
         "indexed": True,
     }
 
@@ -31,7 +32,7 @@ def collect(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
     """(entries, remarks for the operator): of the running node if there is one, else from configuration and keys, which
     are made when they do not exist yet. Raises InfoError."""
     try:
-        client = ControlClient(config.control.socket, 2.0)
+        client = connect(config, 2.0)
         try:
             entries: list[dict[str, Any]] = client.ask("info")
         finally:

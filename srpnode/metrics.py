@@ -1,17 +1,20 @@
-"""The metrics page: Prometheus text format, written from the same figures as `srpnode status`.
+"""The metrics page for Prometheus, from the same figures as `srpnode status`.
 
+prometheus_client takes 14 MB, so it is loaded by the first scrape: a node that nobody scrapes never pays for it.
 Labels come from fixed sets only (identity, packet type, reason), so that no stranger can make the page grow.
 """
 
 import selectors
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srpnode.streams import StreamServer
 
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
 REQUEST_MAX = 8_192  # bytes of an HTTP request
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricsError(Exception):
@@ -35,78 +38,109 @@ def listen(address: str) -> socket.socket:
     return sock
 
 
-def serve(selector: selectors.BaseSelector, address: str, status: Callable[[], dict[str, Any]]) -> StreamServer:
-    """Serves the page at ADDRESS:PORT from the thread that drives the selector. Raises MetricsError."""
-    return StreamServer(selector, listen(address), handler(status), REQUEST_MAX, keep_open=False)
+def serve(
+    selector: selectors.BaseSelector,
+    address: str,
+    status: Callable[[], dict[str, Any]],
+    failed: Callable[[str], object],
+) -> StreamServer:
+    """Serves the page at ADDRESS:PORT from the thread that drives the selector; `failed` is told of faults of ours.
+
+    Raises MetricsError.
+    """
+    return StreamServer(selector, listen(address), handler(status, failed), REQUEST_MAX, keep_open=False)
 
 
-def handler(status: Callable[[], dict[str, Any]]) -> Callable[[bytes], tuple[bytes, int] | None]:
+def handler(
+    status: Callable[[], dict[str, Any]], failed: Callable[[str], object]
+) -> Callable[[bytes], tuple[bytes, int] | None]:
     """Answers HTTP requests: GET /metrics with the page, everything else with 404."""
+
+    def answer(path: bytes) -> tuple[str, str, bytes]:
+        if path.partition(b"?")[0] != b"/metrics":
+            return "404 Not Found", "text/plain", b"see /metrics\n"
+        try:
+            kind, body = page(status())
+        except Exception as error:  # a page that fails must not end the node
+            failed(f"metrics page: {type(error).__name__}: {error}")
+            return "500 Internal Server Error", "text/plain", b"see the journal\n"
+        return "200 OK", kind, body
 
     def handle(received: bytes) -> tuple[bytes, int] | None:
         end = received.find(b"\r\n\r\n")
         if end < 0:
             return None
         words = received.split(b"\r\n", 1)[0].split(b" ")
-        if len(words) == 3 and words[0] in (b"GET", b"HEAD") and words[1].split(b"?")[0] == b"/metrics":
-            body, head = page(status()).encode(), f"HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}"
-        else:
-            body, head = b"see /metrics\n", "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain"
-        head += f"\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        asked = words[1] if len(words) == 3 and words[0] in (b"GET", b"HEAD") else b""
+        state, kind, body = answer(asked)
+        head = f"HTTP/1.1 {state}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         return head.encode() + (b"" if words[0] == b"HEAD" else body), end + 4
 
     return handle
 
 
-def page(status: dict[str, Any]) -> str:
-    """The whole page for one status."""
-    return "\n".join(_lines(status)) + "\n"
+def page(status: dict[str, Any]) -> tuple[str, bytes]:
+    """(content type, the whole page) for one status."""
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+    from prometheus_client.registry import Collector
+
+    class Figures(Collector):
+        def collect(self) -> "Iterator[Metric]":
+            return families(status)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Figures())
+    return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
-def _lines(status: dict[str, Any]) -> Iterator[str]:
+def families(status: dict[str, Any]) -> "Iterator[Metric]":
+    """One status as metric families, in the order of the page."""
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
     identities = status["identities"]
 
-    def family(name: str, kind: str, text: str, samples: list[tuple[dict[str, str], Any]]) -> Iterator[str]:
-        yield f"# HELP {name} {text}"
-        yield f"# TYPE {name} {kind}"
-        for labels, value in samples:
-            inner = ",".join(f'{label}="{_escape(item)}"' for label, item in labels.items())
-            yield f"{name}{{{inner}}} {value}" if inner else f"{name} {value}"
+    def counters(name: str, text: str, part: str, label: str) -> "Metric":
+        family = CounterMetricFamily(name, text, labels=("identity", label))
+        for identity in identities:
+            for item, value in identity[part].items():
+                family.add_metric((identity["name"], item), value)
+        return family
 
-    def by(part: str, label: str) -> list[tuple[dict[str, str], Any]]:
-        return [
-            ({"identity": identity["name"], label: name}, value)
-            for identity in identities
-            for name, value in identity[part].items()
-        ]
+    def gauges(name: str, text: str, part: str, label: str) -> "Metric":
+        family = GaugeMetricFamily(name, text, labels=("identity", label))
+        for identity in identities:
+            for item, value in identity[part].items():
+                family.add_metric((identity["name"], item), value)
+        return family
 
-    def one(part: str, name: str) -> list[tuple[dict[str, str], Any]]:
-        return [({"identity": identity["name"]}, identity[part].get(name, 0)) for identity in identities]
+    def traffic(name: str, text: str, item: str) -> "Metric":
+        family = CounterMetricFamily(name, text, labels=("identity",))
+        for identity in identities:
+            family.add_metric((identity["name"],), identity["udp"].get(item, 0))
+        return family
 
-    yield from family("srpnode_info", "gauge", "Version of the node.", [({"version": status["version"]}, 1)])
-    yield from family("srpnode_uptime_seconds", "gauge", "Time since the start.", [({}, status["uptime"])])
-    yield from family("srpnode_received_total", "counter", "Packets received, by type.", by("received", "type"))
-    yield from family("srpnode_sent_total", "counter", "Packets sent, by type.", by("sent", "type"))
-    yield from family("srpnode_dropped_total", "counter", "Packets dropped, by reason.", by("drops", "reason"))
-    yield from family("srpnode_events_total", "counter", "What the core did, by kind.", by("events", "event"))
-    yield from family("srpnode_udp_total", "counter", "System calls and datagrams, by kind.", by("udp", "event"))
-    yield from family("srpnode_received_bytes_total", "counter", "UDP payload received.", one("udp", "in_bytes"))
-    yield from family("srpnode_sent_bytes_total", "counter", "UDP payload sent.", one("udp", "out_bytes"))
-    yield from family("srpnode_peers", "gauge", "Known peers, by state.", by("peers", "state"))
-    yield from family("srpnode_cache", "gauge", "Stored packets, their bytes and the limit.", by("cache", "measure"))
-    name = "srpnode_handling_seconds"
-    yield f"# HELP {name} Time from the arrival of a batch of datagrams to the departure of what came of it."
-    yield f"# TYPE {name} histogram"
+    version = GaugeMetricFamily("srpnode_info", "Version of the node.", labels=("version",))
+    version.add_metric((status["version"],), 1)
+    yield version
+    yield GaugeMetricFamily("srpnode_uptime_seconds", "Time since the start.", value=status["uptime"])
+    yield counters("srpnode_received", "Packets received, by type.", "received", "type")
+    yield counters("srpnode_sent", "Packets sent, by type.", "sent", "type")
+    yield counters("srpnode_dropped", "Packets dropped, by reason.", "drops", "reason")
+    yield counters("srpnode_events", "What the core did, by kind.", "events", "event")
+    yield counters("srpnode_udp", "System calls and datagrams, by kind.", "udp", "event")
+    yield traffic("srpnode_received_bytes", "UDP payload received.", "in_bytes")
+    yield traffic("srpnode_sent_bytes", "UDP payload sent.", "out_bytes")
+    yield gauges("srpnode_peers", "Known peers, by state.", "peers", "state")
+    yield gauges("srpnode_cache", "Stored packets, their bytes and the limit.", "cache", "measure")
+    handling = HistogramMetricFamily(
+        "srpnode_handling_seconds",
+        "Time from the arrival of a batch of datagrams to the departure of what came of it.",
+        labels=("identity",),
+    )
     for identity in identities:
-        total = 0
-        label = f'identity="{_escape(identity["name"])}"'
+        total, buckets = 0, []
         for below_us, batches in identity["handling_us"]:
             total += batches
-            bound = "+Inf" if below_us is None else f"{below_us / 1e6:g}"
-            yield f'{name}_bucket{{{label},le="{bound}"}} {total}'
-        yield f"{name}_sum{{{label}}} {identity['udp'].get('handling_us', 0) / 1e6:g}"
-        yield f"{name}_count{{{label}}} {total}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+            buckets.append(("+Inf" if below_us is None else f"{below_us / 1e6:g}", total))
+        handling.add_metric((identity["name"],), buckets, identity["udp"].get("handling_us", 0) / 1e6)
+    yield handling

@@ -34,6 +34,7 @@ class Key:
     required: bool = False
     example: str = ""  # TOML text shown in place of the default
     core: bool = True  # [limits]: a limit of each identity's core, not of the process
+    zero: str = "unlimited"  # what 0 means, where the range begins there
     derived: str = ""  # how the default follows from other keys, where it is not a constant
 
 
@@ -165,7 +166,16 @@ class Limits:
     bandwidth_out_bytes_per_second: int = rate(
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"
     )
+    peer_out_bytes_per_second: int = rate(0, "UDP payload sent to one peer.", 4_000_000_000, "bytes per second")
     privileged_ports: bool = key(False, "Send to ports below 1024 that another peer told us.")
+    kept_peers: int = key(
+        1_000,
+        "Peers of each identity that state_dir/NAME.peers remembers: those heard last, pinged after a restart.",
+        low=0,
+        high=20_000,
+        zero="none",
+        core=False,
+    )
     volume_bytes_per_month: int = key(
         0,
         "UDP payload of all identities in a calendar month (UTC), both ways.",
@@ -330,8 +340,8 @@ def _remarks(entry: Entry) -> str:
     if known.choices:
         parts.append(" or ".join((", ".join(known.choices[:-1]), known.choices[-1])))
     if known.low is not None and known.high is not None:
-        zero = "0 = unlimited, else up to " if known.low == 0 else ""
-        parts.append(f"{zero}{number(known.high)}" if zero else f"{number(known.low)} to {number(known.high)}")
+        zero = f"0 = {known.zero}, else up to {number(known.high)}"
+        parts.append(zero if known.low == 0 else f"{number(known.low)} to {number(known.high)}")
     if known.unit:
         parts.append(known.unit)
     if known.required:

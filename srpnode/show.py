@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from srpnode.info import NAT_NAMES
+
 TRAFFIC = ("in_datagrams", "in_bytes", "out_datagrams", "out_bytes")  # shown on a line of their own
 
 
@@ -42,7 +44,7 @@ def _status(figures: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield (
             f"{identity['name']}  {identity['address']}:{identity['port']}  probe port {identity['probePort']}  "
-            f"peerId {identity['peerId']}"
+            f"peerId {identity['peerId']}  NAT {NAT_NAMES.get(identity['natType'], 'unknown')}"
         )
         peers, cache = identity["peers"], identity["cache"]
         yield "  peers     " + ", ".join(f"{value} {name}" for name, value in peers.items())

@@ -1,11 +1,12 @@
 """Small JSON files of the state directory: traffic of the month, blocks, known peers. Never a packet.
 
-A file that cannot be read is put aside (NAME.bad) and told once: nothing in them is worth refusing to start.
+A file that cannot be read is put aside (FILE.corrupt-TIME) and told once: nothing in them is worth refusing to start.
 """
 
 import contextlib
 import json
 import os
+import time
 from typing import Any
 
 from srpnode import atomic, journal
@@ -16,11 +17,11 @@ VERSION = 1
 
 
 class StateFile:
-    """One file of the state directory: {"version": 1, "kind": NAME, "data": …}."""
+    """One file of the state directory: {"version": 1, "kind": KIND, "data": …}."""
 
-    def __init__(self, state_dir: str, name: str, tell: Journal) -> None:
-        self.path = os.path.join(state_dir, name + ".json")
-        self._name = name
+    def __init__(self, path: str, kind: str, tell: Journal) -> None:
+        self.path = path
+        self._kind = kind
         self._tell = tell
         self._written: bytes | None = None
         self._failed = False
@@ -30,7 +31,7 @@ class StateFile:
         try:
             with open(self.path, "rb") as file:
                 content = json.loads(file.read(FILE_MAX))
-            if content["version"] == VERSION and content["kind"] == self._name:
+            if content["version"] == VERSION and content["kind"] == self._kind:
                 return content["data"]
             reason = "is of another version"
         except FileNotFoundError:
@@ -45,13 +46,14 @@ class StateFile:
 
     def put_aside(self, reason: str) -> None:
         """Renames an unusable file, so that the operator can look at it."""
+        aside = f"{self.path}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
         with contextlib.suppress(OSError):
-            os.replace(self.path, self.path + ".bad")
-        self._tell.tell(journal.STATE, f"{self.path}: {reason}; put aside as {self.path}.bad, started without it")
+            os.replace(self.path, aside)
+        self._tell.tell(journal.STATE, f"{self.path}: {reason}; put aside as {aside}, started without it")
 
     def write(self, data: Any) -> bool:
         """Replaces the file, whole or not at all; False when that failed, which is told once until it works again."""
-        content = json.dumps({"version": VERSION, "kind": self._name, "data": data}, separators=(",", ":")).encode()
+        content = json.dumps({"version": VERSION, "kind": self._kind, "data": data}, separators=(",", ":")).encode()
         if content == self._written and not self._failed:
             return True
         try:

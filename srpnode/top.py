@@ -12,13 +12,13 @@ import tty
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from srpnode.info import NAT_NAMES
 from srpnode.show import amount, duration
 
 INTERVAL_S = 1.0
 OVERVIEW_EVERY = 5  # frames
 HISTORY = 240  # seconds
 BARS = "▁▂▃▄▅▆▇█"
-NAT_NAMES = {"31": "unrestricted", "15": "address-restricted", "7": "port-restricted", "5": "symmetric", "0": "unknown"}
 TYPES = ("ping", "pong", "join", "intro", "publish", "stream", "sync", "query")
 
 Figures = dict[str, Any]
@@ -147,7 +147,7 @@ def _nats(overview: Figures, style: Style) -> list[str]:
     total = sum(count for _, count in kinds) or 1
     rows = [style("1", "PEERS BY NAT TYPE")]
     return rows + [
-        f"{NAT_NAMES.get(kind, kind):<20}{count:>7} {style('34', meter(count / total, 10))}"
+        f"{NAT_NAMES.get(int(kind), kind):<20}{count:>7} {style('34', meter(count / total, 10))}"
         for kind, count in kinds[:6]
     ]
 

@@ -1,5 +1,6 @@
 """Traffic of the calendar month (UTC), both ways, all identities: kept over restarts, compared with a quota."""
 
+import os
 import time
 
 from srpnode import journal
@@ -14,7 +15,7 @@ class Volume:
     """Bytes of UDP payload. update() is called with the counters of this process, which start at 0."""
 
     def __init__(self, state_dir: str, tell: Journal, wall_s: float | None = None) -> None:
-        self._file = StateFile(state_dir, "volume", tell)
+        self._file = StateFile(os.path.join(state_dir, "volume.json"), "volume", tell)
         self._tell = tell
         self.month = _month(wall_s)
         self.used = 0

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from srpnode import info, service
@@ -111,7 +112,7 @@ class Worker:
 
     def entry(self) -> dict[str, Any]:
         """This identity as an application lists it."""
-        return info.entry(self.listen, self.advertised, self.key.peer_id)
+        return info.entry(self.listen, self.advertised, self.key.peer_id, self.nat_type or info.NAT_UNRESTRICTED)
 
     def apply(self, commands: list[tuple[int, bytes]]) -> None:
         """Posts what rules_of() made. Raises StartError when the loop does not take it."""
@@ -157,15 +158,18 @@ class Worker:
             raise StartError(f"{self.listen.name}: command {kind} refused: {os.strerror(-result)}")
         return result, answer
 
-    def peers(self) -> list[dict[str, Any]]:
+    def greet(self, address: str, port: int) -> None:
+        """Has the core ping an endpoint; whoever is there proves itself by the answer. Raises StartError."""
+        self._command(node.GREET, node.pack_greeting(address, port))
+
+    def each_peer(self) -> Iterator[dict[str, Any]]:
         """All known peers, in slices between batches of datagrams. Raises StartError."""
-        rows: list[dict[str, Any]] = []
         question = bytes(node.PEERS_BYTES)
-        while True:
+        more = 1
+        while more:
             more, question = self._ask(node.PEERS, question)
-            rows += ({"identity": self.listen.name, **row} for row in node.unpack_peers(question))
-            if not more:
-                return rows
+            for row in node.unpack_peers(question):
+                yield {"identity": self.listen.name, **row}
 
     def events(self) -> list[dict[str, Any]]:
         """What happened in the core since the last call, oldest first, at most 256. Raises StartError."""

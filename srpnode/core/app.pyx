@@ -71,12 +71,16 @@ from srpnode.core.types cimport (
 cdef enum:
     SECOND_JOIN_US = 1024000    # after the first: the reference repeats its join then, some meetings depend on it
     RESEND_AT_ONCE = 16
+    ENOUGH_MEMBERS = 24
+    JOINS_LATER = 8
     INTRODUCERS = 3             # indexed peers that a join goes to
 
 # --- the ring of what the application has not heard yet --------------------------------------------------------------------
 
 cdef void put(State *s, const void *data, uint32_t size) noexcept nogil:
     cdef uint32_t at = s.app_tail % s.app_size, first = s.app_size - at
+    if size == 0:  # perhaps with NULL
+        return
     if first > size:
         first = size
     memcpy(s.app + at, data, first)
@@ -166,8 +170,15 @@ cdef void met_peer(State *s, uint32_t slot, const uint8_t *cluster, const uint8_
 cdef void met_by_frame(State *s, uint32_t slot, const uint8_t *data, srp_frame *frame) noexcept nogil:
     """Likewise, by the cluster and subcluster that a frame of the peer names."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
+    cdef uint64_t key
     if c.len != 32:
         return
+    if s.owns == 0 and srp_unset(data, u):
+        # What most pings do: name the same cluster again.
+        key = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
+        if s.peers.peer[slot].last_cluster == key:
+            return
+        s.peers.peer[slot].last_cluster = key
     if s.owns != 0 and u.len == 32:
         met_peer(s, slot, data + c.at, data + u.at)
     elif srp_unset(data, u):
@@ -277,7 +288,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     choice.count = none.count = 0
     for i in range(INTRODUCERS):
         choose_indexed(s, &choice, &choice)
-    choose_friends(s, &choice, own.key, own.cluster_key, choice.count + 2, &none)
+    choose_friends(s, &choice, own.key, own.cluster_key, choice.count + 2 if choice.count < 2 or s.reference else choice.count, &none)
     choose_strangers(s, &choice, 3, &none)
     at = out_reserve(s)
     if at == NULL or choice.count == 0:
@@ -297,6 +308,13 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
 cdef bint joins_possible(State *s) noexcept nogil:
     return srp_nat_valid(s.nat_type) and s.address != 0 and s.peers.indexed_count + s.peers.live_count != 0
 
+cdef int64_t join_interval_us(State *s, Own *own) noexcept nogil:
+    """Until the next join: a keep-alive, longer for who knows enough members. Heartbeats keep it known meanwhile."""
+    cdef uint32_t cluster = srp_cluster_find(&s.peers, own.key)
+    if not s.reference and cluster != <uint32_t>SRP_NONE and s.peers.cluster[cluster].members >= ENOUGH_MEMBERS:
+        return JOINS_LATER * s.keep_alive_us
+    return s.keep_alive_us
+
 cdef void send_joins(State *s) noexcept nogil:
     """Joins what is due: at once, 1.024 s later, then once every keep-alive."""
     cdef uint32_t i
@@ -309,7 +327,7 @@ cdef void send_joins(State *s) noexcept nogil:
         if own.used and own.due_us <= s.now.mono_us:
             send_join(s, own)
             own.clock += 1
-            own.due_us = s.now.mono_us + (SECOND_JOIN_US if own.clock == 1 else s.keep_alive_us)
+            own.due_us = s.now.mono_us + (SECOND_JOIN_US if own.clock == 1 else join_interval_us(s, own))
         if own.used and own.due_us < s.own_due_us:
             s.own_due_us = own.due_us
 

@@ -20,19 +20,22 @@ from srpnode.core.choose cimport (
 from srpnode.core.out cimport out_commit, out_reserve, out_to
 from srpnode.core.reach cimport claim_name, connect, park, same_scope, scope_allows
 from srpnode.core.punch cimport reached
-from srpnode.core.state cimport Own, State, drop
+from srpnode.core.state cimport Deferred, Own, State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_claims_wrong,
     SRP_COUNT_gate_evicted,
     SRP_COUNT_introductions,
     SRP_COUNT_introductions_full,
+    SRP_COUNT_joins_deferred,
+    SRP_COUNT_joins_echoed,
     SRP_COUNT_joins_known,
     SRP_COUNT_joins_relayed,
     SRP_COUNT_rendezvous,
     SRP_DATAGRAM_MAX,
     SRP_DROP_claim,
     SRP_DROP_cluster_id,
+    SRP_DROP_deferred_full,
     SRP_DROP_duplicate,
     SRP_DROP_hops,
     SRP_DROP_relay_budget,
@@ -60,17 +63,21 @@ from srpnode.core.types cimport (
     SRP_MESSAGE,
     SRP_MESSAGE_MAX,
     SRP_NONE,
+    SRP_OK,
     SRP_PACKET_ID,
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
+    srp_cluster_find,
     srp_cluster_key,
     srp_datagram,
     srp_frame,
+    srp_frame_decode,
     srp_message,
     srp_message_offset,
+    srp_message_read,
     srp_message_write,
     srp_meter_use,
     srp_nat_hard,
@@ -88,8 +95,12 @@ from srpnode.core.types cimport (
 )
 
 cdef enum:
+    INTRODUCED_BY_PEERS = 2  # members; a well-known node introduces more: limits.introductions
     STRANGERS = 3            # places that cluster members may leave to others
     UNPROVEN_TARGET_FANOUT = 1
+    ECHO = 1                 # kinds of deferred joins
+    PASS_ON = 2
+    DEFER_US = 600000        # introductions need that long to lead to a connection
 
 # --- introductions ----------------------------------------------------------------------------------------------------
 
@@ -171,6 +182,17 @@ cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uin
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
 
+cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
+    """How many members a joiner is told of: all of a small subcluster, half the limit of a large one (more connections than that
+    cost more than they bring), two by a peer, which leaves the rest to the well-known ones."""
+    cdef uint32_t at
+    if s.owns != 0:
+        return INTRODUCED_BY_PEERS
+    at = srp_cluster_find(&s.peers, sub)
+    if at != <uint32_t>SRP_NONE and s.peers.cluster[at].members > s.limits.introductions + 1:
+        return (s.limits.introductions + 1) // 2
+    return s.limits.introductions
+
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
                             Choice *met) noexcept nogil:
     """Introduces a joiner to members of its subcluster and cluster, and to strangers in the places that these leave.
@@ -184,7 +206,7 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     if s.reference:
         choose_friends(s, &choice, 0, cluster, 1, met)
     else:
-        choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+        choose_friends(s, &choice, sub, cluster, enough_introductions(s, sub), met)
     choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]
@@ -198,6 +220,8 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
         if not may_be_introduced(s, slot, friend):
             return
         introduce(s, d, frame, slot, other, False)
+        if friend:
+            echo_later(s, d, frame, slot, other)
         if met.count < CHOOSE_MAX:
             met.peer[met.count] = other
             met.count += 1
@@ -242,7 +266,13 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     cdef srp_peer *p = &s.peers.peer[slot]
     if frame.hops >= SRP_HOPS_MAX or s.address == 0 or s.nat_type != 31:  # only one that all can reach is a rendezvous peer
         return
-    choose_for_relay(s, &choice, sub, cluster, met)
+    if s.reference:
+        choose_for_relay(s, &choice, sub, cluster, met)
+    else:  # members here were introduced already: this is for those elsewhere
+        choice.count = choice.friends = 0
+        choose_friends(s, &choice, sub, cluster, 1, met)
+        choose_strangers(s, &choice, 1, met)
+        choose_indexed(s, &choice, met)
     if choice.count == 0:
         return
     rebuild(s, &packet, d, frame, frame.hops + 1 if frame.hops != 0 else 2)  # at most 1 would make it a direct join of ours
@@ -320,6 +350,125 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         out_to(s, &s.peers.peer[choice.peer[i]], at, size)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
+# --- later ------------------------------------------------------------------------------------------------------------
+
+cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot) noexcept nogil:
+    """A free place among the joins that wait, or NULL (counted)."""
+    cdef uint32_t i
+    cdef Deferred *w
+    if s.deferred_count < s.deferred_size:
+        for i in range(s.deferred_size):
+            w = &s.deferred[i]
+            if w.kind == 0:
+                w.kind = kind
+                w.peer = slot
+                w.generation = s.peers.peer[slot].generation
+                w.due_us = s.now.mono_us + DEFER_US
+                if s.deferred_count == 0 or w.due_us < s.deferred_due_us:
+                    s.deferred_due_us = w.due_us
+                s.deferred_count += 1
+                s.counter[SRP_COUNT_joins_deferred] += 1
+                return w
+    if s.deferred_size != 0:
+        drop(s, SRP_DROP_deferred_full)
+    return NULL
+
+cdef void echo_later(State *s, srp_datagram *d, srp_frame *frame, uint32_t joiner, uint32_t member) noexcept nogil:
+    """Has the joiner hear of the member by a join, in a moment.
+
+    Behind a Hard NAT the joiner reaches an easy member by its own ping: the member's application hears of it, but what the
+    joiner gets back is a pong, which names no cluster. A join of the member, which it would repeat in 30 s only, does.
+    """
+    cdef Deferred *w
+    cdef srp_packet packet
+    cdef srp_message message
+    cdef srp_peer *p = &s.peers.peer[member]
+    cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
+    cdef uint32_t offset
+    if not srp_nat_hard(s.peers.peer[joiner].nat_type) or srp_nat_hard(p.nat_type) or not p.nat_type & 8:
+        return
+    w = defer(s, ECHO, joiner)
+    if w == NULL:
+        return
+    srp_packet_init(&packet, SRP_JOIN)
+    packet.hops = 2  # as if relayed: the joiner knows where the member is
+    packet.field[SRP_CLUSTER_ID].at = d.data + c.at
+    packet.field[SRP_CLUSTER_ID].len = c.len
+    packet.field[SRP_SUBCLUSTER_ID].at = d.data + sub.at
+    packet.field[SRP_SUBCLUSTER_ID].len = sub.len
+    message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_NAT_TYPE) | (1u << SRP_KEY_ADDRESS) | (1u << SRP_KEY_PORT)
+    message.truth = 0
+    memcpy(message.requester_peer_id, p.id, 32)
+    message.nat_type = p.nat_type
+    message.address = p.addr
+    message.port = p.port
+    offset = srp_message_offset(&packet)
+    packet.field[SRP_MESSAGE].at = w.data + offset
+    packet.field[SRP_MESSAGE].len = srp_message_write(SRP_JOIN, &message, <char *>w.data + offset, SRP_MESSAGE_MAX)
+    w.len = <uint16_t>srp_packet_encode(&packet, w.data, SRP_DATAGRAM_MAX)
+
+cdef bint is_known(State *s, const uint8_t *peer_id) noexcept nogil:
+    """Whether a joiner is connected here: then it gets its introductions from its own join."""
+    cdef uint32_t known = srp_peers_named(&s.peers, peer_id)
+    return known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known)
+
+cdef void pass_on_now(State *s, srp_datagram *d, uint32_t slot) noexcept nogil:
+    cdef srp_frame frame
+    cdef srp_message message
+    cdef srp_span c, sub
+    cdef uint64_t sub_key = 0
+    if srp_frame_decode(d.data, d.len, &frame) != SRP_OK or srp_message_read(d.data, &frame, &message) != SRP_OK:
+        return
+    if is_known(s, message.requester_peer_id):
+        s.counter[SRP_COUNT_joins_known] += 1
+        return
+    c = frame.field[SRP_CLUSTER_ID]
+    sub = frame.field[SRP_SUBCLUSTER_ID]
+    if not srp_unset(d.data, sub):
+        sub_key = srp_cluster_key(&s.peers, d.data + c.at, 32, d.data + sub.at, sub.len)
+    pass_on(s, d, &frame, &message, slot, sub_key, srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0))
+
+cdef void work_on_deferred(State *s) noexcept nogil:
+    """Sends and passes on what has waited long enough."""
+    cdef uint32_t i, seen = 0, waiting = s.deferred_count
+    cdef Deferred *w
+    cdef srp_peer *p
+    cdef srp_datagram d
+    if s.now.mono_us < s.deferred_due_us:
+        return
+    s.deferred_due_us = s.now.mono_us + DEFER_US
+    for i in range(s.deferred_size):
+        if seen == waiting:
+            return
+        w = &s.deferred[i]
+        if w.kind == 0:
+            continue
+        seen += 1
+        if w.due_us > s.now.mono_us:
+            if w.due_us < s.deferred_due_us:
+                s.deferred_due_us = w.due_us
+            continue
+        p = &s.peers.peer[w.peer]
+        if p.generation == w.generation and proven(s, w.peer):
+            d.data = out_reserve(s)
+            if d.data == NULL:  # the queue is full: in the next tick
+                s.deferred_due_us = s.now.mono_us + 1000
+                return
+            memcpy(d.data, w.data, w.len)
+            d.len = w.len
+            d.addr = p.addr
+            d.port = p.port
+            d.local = p.local
+            d.socket = p.socket
+            out_commit(s, d.len)
+            if w.kind == ECHO:
+                out_to(s, p, d.data, d.len)
+                s.counter[SRP_COUNT_joins_echoed] += 1
+            else:
+                pass_on_now(s, &d, w.peer)
+        w.kind = 0
+        s.deferred_count -= 1
+
 # --- join -------------------------------------------------------------------------------------------------------------
 
 cdef bint gated(State *s, uint64_t key, uint32_t ttl_ms) noexcept nogil:
@@ -364,7 +513,8 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID], id = frame.field[SRP_PACKET_ID]
     cdef srp_peer *p = &s.peers.peer[slot]
     cdef uint64_t cluster_key, sub_key = 0, id_key
-    cdef uint32_t ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000), known
+    cdef uint32_t ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000)
+    cdef Deferred *w
     cdef Choice met
     cdef Own *own
     if c.len != 32:
@@ -388,16 +538,21 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if frame.hops > 1:
         if gated(s, id_key, ttl_ms):
             return
-        # A joiner that is connected here gets its introductions from its own join.
-        known = srp_peers_named(&s.peers, message.requester_peer_id)
-        if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known):
+        if is_known(s, message.requester_peer_id):
             s.counter[SRP_COUNT_joins_known] += 1
             return
         if s.owns != 0:
             own = own_cluster(s, d.data, frame)
             if own != NULL:
                 answer_elsewhere(s, d, frame, message, own)
-        pass_on(s, d, frame, message, slot, sub_key, cluster_key)
+        # Not at once: the joiner's own join may be on its way here, and to a member that it is about to be introduced to
+        # this copy would be the only one it takes.
+        w = defer(s, PASS_ON, slot) if frame.size <= sizeof(w.data) else NULL
+        if w != NULL:
+            memcpy(w.data, d.data, frame.size)
+            w.len = <uint16_t>frame.size
+        elif s.deferred_size == 0:
+            pass_on(s, d, frame, message, slot, sub_key, cluster_key)
         return
 
     if not claim_name(s, slot, message.requester_peer_id, False):

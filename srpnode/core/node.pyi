@@ -45,13 +45,14 @@ class Node:
         parked: int = 1024,
         return_routes: int = 16384,
         sync_jobs: int = 256,
+        deferred_joins: int = 256,
         queue_datagrams: int = 16384,
         cache_max_bytes: int = 16000000,
         cache_ttl: int = 21600,
         app_bytes: int = 0,
         attempts: int = 0,
         pool_open: int = 0,
-        selection: str = "weighed",
+        selection: str = "plain",
         **limits: int | bool,
     ) -> None: ...
     def receive(

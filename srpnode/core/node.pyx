@@ -9,8 +9,6 @@ What happens to a datagram, in this order: cheap refusals, the frame, the source
 then the handler of its type (reach, meet, gossip, sync). Nothing here allocates, locks, scans or asks the system for anything;
 all memory is taken at construction; randomness comes from the seed. Every refusal has a counter (cext/counters.h).
 """
-import os
-
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -37,7 +35,7 @@ from srpnode.core.app cimport (
 )
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
-from srpnode.core.meet cimport on_join
+from srpnode.core.meet cimport on_join, work_on_deferred
 from srpnode.core.nat cimport on_probe_pong, start_reflection, work_on_reflection
 from srpnode.core.punch cimport on_intro, work_on_attempts
 from srpnode.core.out cimport out_commit, out_reserve
@@ -56,6 +54,7 @@ from srpnode.core.state cimport (
     SRP_EVENTS,
     SRP_RULES_MAX,
     Attempt,
+    Deferred,
     Event,
     Limits,
     Parked,
@@ -122,11 +121,13 @@ from srpnode.core.types cimport (
     srp_recent_cell,
     srp_recent_cells,
     srp_recent_init,
+    srp_recent_prefetch,
     srp_sha256,
     srp_sip,
     srp_span,
     srp_store_bytes,
     srp_store_init,
+    srp_store_prefetch,
     srp_pow2,
 )
 
@@ -314,6 +315,20 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     else:
         on_intro(s, d, &frame, &message, slot)
 
+cdef inline void look_ahead(State *s, srp_datagram *d) noexcept nogil:
+    """Has the memory fetched that a datagram will need soon: its sender's place, and of a publish its gate and cache cells."""
+    cdef uint32_t at = 23, i
+    srp_index_prefetch(&s.peers.by_endpoint, srp_endpoint_hash(&s.peers, d.addr, d.port))
+    if d.len < 200 or d.data[4] != SRP_PUBLISH:
+        return
+    for i in range(3):  # past clusterId, subclusterId and previousId
+        at += 2 + d.data[at + 1]
+        if at > d.len - 34:
+            return
+    if d.data[at] == 0 and d.data[at + 1] == 32:
+        srp_recent_prefetch(&s.gate_publish, srp_sip(&s.key, d.data + at + 2, 32))
+        srp_store_prefetch(&s.store, d.data + at + 2)
+
 cdef void set_time(State *s, srp_now now) noexcept nogil:
     """Takes the driver's time. The monotonic clock never goes back here; jumps of the other reach wire fields only."""
     cdef int64_t elapsed
@@ -325,6 +340,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
         s.unproven_used = 0
+        s.hub_datagrams = 0
         s.sync_work_used = 0
     if s.limits.bandwidth_out_bytes_per_second != 0:
         elapsed = now.mono_us - s.bandwidth_at_us
@@ -346,15 +362,18 @@ cdef class Node:
 
     peer_id, seed: 32 bytes each. address: the advertised IPv4 address as a number, host byte order (0: not known yet, then
     joins are not stamped). peers: (address number, port, peer_id) of other indexed peers. The rest are limits; sizes of tables
-    are fixed from here on. selection: "weighed", or "reference" for the rules of the reference peer, to compare with. Raises ValueError for sizes that cannot be, MemoryError.
+    are fixed from here on. selection: "plain", a packet goes to three peers; "weighed",
+    what simulation found to reach most (docs/simulation.md); "reference", the rules of the reference peer to compare with.
+    Raises ValueError for sizes that cannot be, MemoryError.
     """
 
     def __cinit__(self, *, bytes peer_id, bytes seed, uint32_t address=0, uint16_t port=0, uint16_t probe_port=0,
                   uint8_t nat_type=31, double keep_alive=30.0, int64_t mono_us=0, int64_t wall_ms=0, indexed_peers=(),
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
-                  uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t queue_datagrams=16384,
+                  uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t deferred_joins=256,
+                  uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
+                  uint32_t pool_open=0, selection="plain", **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -375,9 +394,9 @@ cdef class Node:
             raise ValueError("queue_datagrams: 64 to 1000000")
         if not 0.05 <= keep_alive <= 3600:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
-        if selection not in ("weighed", "reference"):
-            raise ValueError("selection: weighed or reference")
-        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 \
+        if selection not in ("plain", "weighed", "reference"):
+            raise ValueError("selection: plain, weighed or reference")
+        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         fill_limits(&checked, limits)
@@ -391,6 +410,7 @@ cdef class Node:
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
             + sizeof(Parked) * 2 * <size_t>parked_sets + sizeof(SyncJob) * <size_t>sync_jobs \
+            + sizeof(Deferred) * <size_t>deferred_joins \
             + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + app_bytes \
             + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + 32 * <size_t>UNPUBLISHED + 64 * 20
         self.state = <State *>PyMem_RawCalloc(1, total)
@@ -417,8 +437,7 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
-        for number, value in enumerate(tune):
-            s.tune[<int>number] = value
+        s.weighed = selection == "weighed"
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -448,6 +467,8 @@ cdef class Node:
         s.parked_sets = parked_sets
         s.job = <SyncJob *>carve(&at, sizeof(SyncJob) * <size_t>sync_jobs)
         s.jobs = sync_jobs
+        s.deferred = <Deferred *>carve(&at, sizeof(Deferred) * <size_t>deferred_joins)
+        s.deferred_size = deferred_joins
         s.out = <srp_datagram *>carve(&at, sizeof(srp_datagram) * <size_t>queue_datagrams)
         s.out_capacity = queue_datagrams
         s.slab = carve(&at, <size_t>slab)
@@ -479,10 +500,11 @@ cdef class Node:
         cdef State *s = self.state
         cdef uint32_t i
         set_time(s, now)
+        for i in range(PREFETCH if PREFETCH < count else count):
+            look_ahead(s, &batch[i])
         for i in range(count):
             if i + PREFETCH < count:
-                srp_index_prefetch(&s.peers.by_endpoint,
-                                   srp_endpoint_hash(&s.peers, batch[i + PREFETCH].addr, batch[i + PREFETCH].port))
+                look_ahead(s, &batch[i + PREFETCH])
             receive_one(s, &batch[i])
 
     cdef void tick_at(self, srp_now now) noexcept nogil:
@@ -502,6 +524,8 @@ cdef class Node:
             resend_unpublished(s)
         if s.fill_next_generation != 0:
             after_filling(s)
+        if s.deferred_count != 0:
+            work_on_deferred(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -531,6 +555,8 @@ cdef class Node:
             due = at if at < due else due
         if s.fill_next_generation != 0:
             due = s.filling_until_us if s.filling_until_us < due else due
+        if s.deferred_count != 0:
+            due = s.deferred_due_us if s.deferred_due_us < due else due
         if s.challenges != 0:
             at = s.now.mono_us + 100000
             due = at if at < due else due
@@ -751,7 +777,7 @@ cdef class Node:
         buffer = self.scratch
         result = self.command(kind, buffer, n, self.state.now)
         if result < 0:
-            raise OSError(-result, os.strerror(-result))
+            raise OSError(-result, REFUSALS.get(-result, "refused"))
         return result
 
     def app_events(self):
@@ -773,6 +799,7 @@ cdef class Node:
 
 # --- commands, packed and unpacked ------------------------------------------------------------------------------------------
 
+REFUSALS = {2: "not joined", 17: "known already", 22: "not a packet for this", 28: "too many", 105: "queue full", 113: "no way there"}
 JOIN = COMMAND_JOIN
 LEAVE = COMMAND_LEAVE
 PUBLISH = COMMAND_PUBLISH
@@ -903,7 +930,7 @@ def unpack_reflectors(bytes body):
     return result
 
 
-def unpack_app(const uint8_t[:] data):
+def unpack_app(data):
     """The records of an APP command's answer, oldest first:
 
     ("ready", nat_type, address, port, reflectors), see unpack_reflectors();
@@ -927,8 +954,10 @@ def unpack_app(const uint8_t[:] data):
         elif kind == APP_LEAVE:
             result.append(("leave", body))
         else:
-            source = (address_text(int.from_bytes(body[-4:], "little")), int.from_bytes(body[-6:-4], "little"))
-            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:-6], source))
+            size -= 1 + 6  # the datagram; port and address of its sender follow
+            source = (address_text(int.from_bytes(body[size + 2:], "little")),
+                      int.from_bytes(body[size:size + 2], "little"))
+            result.append(({APP_PACKET: "packet", APP_STREAM: "stream", APP_ANSWER: "answer"}[kind], body[:size], source))
     return result
 
 

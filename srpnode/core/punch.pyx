@@ -71,7 +71,7 @@ cdef enum:
     PORTS = 64512               # 1024 … 65535
     PINGS = 1024
     STEP_US = 1000              # of the strategies that send many packets
-    DIRECT_PINGS = 5
+    DIRECT_PINGS = 6
 
 cdef int strategy_for(unsigned int ours, unsigned int theirs) noexcept nogil:
     if srp_nat_hard(theirs):
@@ -90,7 +90,9 @@ cdef int64_t direct_at_us(uint32_t sent) noexcept nogil:
         return 500000
     if sent == 3:
         return 1000000
-    return 1500000
+    if sent == 4:
+        return 1500000
+    return 1900000      # a name that moved to another endpoint is free by then
 
 # --- proxies ------------------------------------------------------------------------------------------------------------
 
@@ -157,6 +159,11 @@ cdef Attempt *attempt_for(State *s, const uint8_t *peer_id) noexcept nogil:
             return &s.attempt[i]
     return NULL
 
+cdef bint moved(srp_peer *p, srp_message *message) noexcept nogil:
+    """Whether a peer that we know is introduced at another place. The port of one behind a hard NAT says nothing."""
+    return p.addr != message.address \
+        or (p.port != message.port and not srp_nat_hard(p.nat_type) and not srp_nat_hard(message.nat_type))
+
 cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """A proven peer describes another: try to reach it."""
     cdef srp_span stamp = frame.field[SRP_USR1], c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
@@ -185,14 +192,16 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     memcpy(subject, message.requester_peer_id, 32)
     memcpy(subject + 32, &message.address, 4)
     memcpy(subject + 36, &message.port, 2)
-    key = srp_sip(&s.key, subject, 38) ^ srp_sip(&s.key, d.data + sub.at, sub.len)
+    # Once for each place of the other, and of ours.
+    key = srp_sip(&s.key, subject, 38) ^ srp_sip(&s.key, d.data + sub.at, sub.len) ^ <uint64_t>s.moved_us
     if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
         drop(s, SRP_DROP_intro_known)
         return
     if srp_recent_add(&s.gate_other, key, s.now_ms, <uint32_t>(s.keep_alive_us // 1000), 0):
         s.counter[SRP_COUNT_gate_evicted] += 1
     known = srp_peers_named(&s.peers, message.requester_peer_id)
-    if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known):
+    if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known) \
+            and not moved(&s.peers.peer[known], message) and s.peers.peer[known].last_proof_us >= s.moved_us:
         # Connected already, perhaps by a ping that named no cluster: let both sides hear of this one.
         met_by_frame(s, known, d.data, frame)
         send_connection_ping(s, s.peers.peer[known].addr, s.peers.peer[known].port, s.peers.peer[known].local,
@@ -206,7 +215,7 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         if s.attempt[i].strategy == 0:
             a = &s.attempt[i]
             break
-    if a == NULL:
+    if a == NULL or s.peers.count >= s.peers.capacity:
         drop(s, SRP_DROP_attempts_full)
         return
     memset(a, 0, sizeof(Attempt))
@@ -292,6 +301,27 @@ cdef void plan(State *s, Attempt *a) noexcept nogil:
     cdef int64_t at = a.next_us if a.next_us < a.deadline_us else a.deadline_us
     if a.strategy != 0 and at < s.attempts_due_us:
         s.attempts_due_us = at
+
+cdef void hold_attempt(State *s, const uint8_t *peer_id, int64_t until_us) noexcept nogil:
+    """It was reached, but its name is still with the endpoint where it was before: the attempt waits for that to be settled."""
+    cdef Attempt *a = attempt_for(s, peer_id)
+    if a != NULL and a.deadline_us < until_us:
+        a.deadline_us = until_us
+
+cdef bint was_opened(State *s, uint32_t addr, uint16_t port, const uint8_t *peer_id) noexcept nogil:
+    """Whether we opened our way to this port of the peer that we were introduced to.
+
+    That a ping comes from one of 1024 random ports out of 64512, at the address that its introducer proved, is proof enough of
+    its endpoint: the reference, behind a hard NAT, answers pings from another port than it connects from, so it can give no other.
+    """
+    cdef Attempt *a = attempt_for(s, peer_id)
+    cdef uint32_t i
+    if a == NULL or a.strategy != STRATEGY_OPEN or a.addr != addr or port < 1024:
+        return False
+    for i in range(a.sent):
+        if <uint32_t>(port - 1024) == (a.base + <uint64_t>i * a.stride) % PORTS:
+            return True
+    return False
 
 cdef void work_on_attempts(State *s) noexcept nogil:
     cdef uint32_t i, seen = 0, active = s.attempts_active

@@ -171,6 +171,7 @@ cdef extern from "table.h" nogil:
     uint32_t srp_pow2(uint32_t n)
     uint32_t srp_recent_cells(uint32_t entries)
     void srp_index_prefetch(const srp_index *ix, uint64_t hash)
+    void srp_recent_prefetch(const srp_recent *t, uint64_t key)
     void srp_recent_init(srp_recent *t, srp_recent_cell *cells, uint32_t count)
     srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, int64_t now_ms)
     c_bool srp_recent_add(srp_recent *t, uint64_t key, int64_t now_ms, uint32_t ttl_ms, uint32_t value)
@@ -203,6 +204,7 @@ cdef extern from "peers.h" nogil:
         uint32_t due_next
         uint32_t live_at
         uint32_t members
+        uint64_t last_cluster
         uint32_t distance_ms
         uint32_t uptime_s
         uint32_t window
@@ -290,6 +292,7 @@ cdef extern from "store.h" nogil:
         uint8_t top[20]
     size_t srp_store_bytes(uint64_t max_bytes)
     void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us)
+    void srp_store_prefetch(const srp_store *s, const uint8_t *id)
     uint32_t srp_store_find(const srp_store *s, const uint8_t *id)
     uint32_t srp_store_victim(const srp_store *s, const uint8_t *id, uint32_t size, c_bool *chain_full)
     uint32_t srp_store_insert(srp_store *s, const uint8_t *id, const uint8_t *data, uint16_t size, uint32_t hops,
@@ -339,6 +342,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_claim
         SRP_DROP_scope
         SRP_DROP_relay_budget
+        SRP_DROP_deferred_full
         SRP_DROP_rendezvous_unknown
         SRP_DROP_intro_ignored
         SRP_DROP_no_destination
@@ -370,6 +374,8 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_introductions_full
         SRP_COUNT_joins_relayed
         SRP_COUNT_joins_known
+        SRP_COUNT_joins_deferred
+        SRP_COUNT_joins_echoed
         SRP_COUNT_parked
         SRP_COUNT_unparked
         SRP_COUNT_cache_inserted

@@ -5,6 +5,8 @@ import json
 import os
 import selectors
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from srpnode import control, metrics, streams
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Turning:
@@ -57,7 +60,7 @@ def refuse(request: dict[str, Any]) -> Any:
 FAULTS: list[str] = []
 COMMANDS: dict[str, control.Command] = {
     "echo": lambda request: request,
-    "big": lambda request: ["x" * 100] * 100_000,
+    "big": lambda request: ["x" * 100] * 20_000,
     "refuse": refuse,
     "fault": lambda request: request["none"],
 }
@@ -79,7 +82,7 @@ def test_answers_and_refusals(path: str) -> None:
     assert os.stat(path).st_mode & 0o777 == 0o660
     client = control.ControlClient(path)
     assert client.ask("echo", x=1) == {"command": "echo", "x": 1}
-    assert len(client.ask("big")) == 100_000
+    assert len(client.ask("big")) == 20_000
     with pytest.raises(control.ControlError, match="not today"):
         client.ask("refuse")
     with pytest.raises(control.ControlError, match="known are big, echo, fault, refuse"):
@@ -116,7 +119,7 @@ def test_requests_without_end_and_half_requests_are_dropped(path: str) -> None:
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         assert exchange(path, b"x" * 1_000_000) == b""
     assert exchange(path, b'{"command":') == b""
-    assert control.ControlClient(path).ask("echo")
+    assert control.ControlClient(path, DEADLINE_S).ask("echo")
 
 
 def test_several_requests_in_one_piece(path: str) -> None:
@@ -131,7 +134,7 @@ def test_clients_that_never_read_do_not_stop_others(path: str) -> None:
         sock.connect(path)
         sock.send(b'{"command":"big"}\n')
         idle.append(sock)
-    assert control.ControlClient(path).ask("echo")
+    assert control.ControlClient(path, DEADLINE_S).ask("echo")
     for sock in idle:
         sock.close()
 
@@ -168,22 +171,50 @@ def figures() -> dict[str, Any]:
 
 
 def test_the_metrics_page_is_prometheus_text() -> None:
-    page = metrics.page(figures())
-    assert page.endswith("\n")
-    names = set()
-    for line in page.splitlines():
-        if line.startswith("# TYPE "):
-            names.add(line.split()[2])
-        elif not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            float(value)
-            base = name.partition("{")[0]
-            assert base in names or base.rpartition("_")[0] in names, line
+    kind, body = metrics.page(figures())
+    assert kind.startswith("text/plain; version=0.0.4")
+    page = body.decode()
+    read = {family.name: family for family in text_string_to_metric_families(page)}  # type: ignore[no-untyped-call]
+    kinds = {name.removeprefix("srpnode_"): family.type for name, family in read.items()}
+    assert kinds == {
+        "info": "gauge",
+        "uptime_seconds": "gauge",
+        **dict.fromkeys(("received", "sent", "dropped", "events", "udp", "received_bytes", "sent_bytes"), "counter"),
+        "peers": "gauge",
+        "cache": "gauge",
+        "handling_seconds": "histogram",
+    }
+    assert all(family.documentation.endswith(".") for family in read.values())
+    (dropped,) = read["srpnode_dropped"].samples
+    assert (dropped.labels, dropped.value) == ({"identity": 'a"b\\', "reason": "short"}, 1)
     label = 'identity="a\\"b\\\\"'
     assert f'srpnode_dropped_total{{{label},reason="short"}} 1' in page
     buckets = [line for line in page.splitlines() if "_bucket" in line]
-    assert [line.rpartition(" ")[2] for line in buckets] == ["2", "5", "6"]
+    assert [line.rpartition(" ")[2] for line in buckets] == ["2.0", "5.0", "6.0"]
     assert f"srpnode_handling_seconds_sum{{{label}}} 1.5" in page
+
+
+def test_prometheus_client_is_loaded_by_the_first_scrape_only() -> None:
+    program = """if True:
+        import sys
+        import srpnode.daemon
+        from srpnode import metrics
+        answer = metrics.handler(lambda: {"version": "1", "uptime": 1, "identities": []}, print)
+        assert answer(b"GET / HTTP/1.1\\r\\n\\r\\n")
+        assert "prometheus_client" not in sys.modules
+        assert b" 200 OK" in answer(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")[0]
+        assert "prometheus_client" in sys.modules
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_page_that_fails_is_told_and_answered() -> None:
+    faults: list[str] = []
+    answer = metrics.handler(dict, faults.append)(b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert answer is not None
+    assert answer[0].startswith(b"HTTP/1.1 500 ")
+    assert faults == ["metrics page: KeyError: 'identities'"]
 
 
 @pytest.fixture
@@ -191,7 +222,7 @@ def port(turning: Turning) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]
-    server = metrics.serve(turning.selector, f"127.0.0.1:{number}", figures)
+    server = metrics.serve(turning.selector, f"127.0.0.1:{number}", figures, FAULTS.append)
     turning.start()
     yield number
     turning.close()
@@ -202,7 +233,7 @@ def port(turning: Turning) -> Iterator[int]:
 def test_the_page_over_http(port: int) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_S) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        assert answer.read().decode() == metrics.page(figures())
+        assert answer.read() == metrics.page(figures())[1]
 
     def http(request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:

@@ -52,7 +52,7 @@ def test_stops_cleanly(node: Node, number: signal.Signals) -> None:
     assert node.end(number) == 0
     assert number.name in node.lines[-1]
     assert not (node.directory / "control.sock").exists()
-    assert sorted(os.listdir(node.directory / "state")) == ["a.key", "b.key", "lock", "volume.json"]
+    assert sorted(os.listdir(node.directory / "state")) == ["a.key", "a.peers", "b.key", "b.peers", "lock", "volume.json"]
 
 
 def test_answers_pings_on_both_main_ports(node: Node) -> None:
@@ -111,6 +111,18 @@ def test_reload_applies_all_or_nothing(node: Node) -> None:
     assert "limits.peers" in node.wait_for("reload-refused: ")
     node.write("[limits]", "replicated_per_minute = 5", "[log]", 'level = "debug"', top="keep_alive = 20")
     assert node.ask("reload") == {"applied": [], "restart": ["keep_alive"]}  # the 6 was never taken over
+
+
+def test_a_changed_control_socket_is_still_found(node: Node) -> None:
+    text = node.file.read_text()
+    node.file.write_text(text.replace("control.sock", "other.sock"))
+    assert node.ask("reload") == {"applied": [], "restart": ["control.socket"]}
+    assert node.ask("status")["uptime"] > 0
+    assert node.end() == 0
+    done = srpnode("status", "-c", str(node.file))
+    assert f"{node.directory}/other.sock: no srpnode is running" in done.stderr
+    node.start()
+    assert (node.directory / "other.sock").exists()
 
 
 def test_reloaded_rules_refuse_and_allow_again(node: Node) -> None:
@@ -181,6 +193,27 @@ def test_the_advertised_address_is_told(make_node: MakeNode) -> None:
     assert "127.0.0.1" in node.wait_for("advertised address is now")
 
 
+def test_nat_auto_finds_its_type_through_two_others(make_node: MakeNode) -> None:
+    peers = []
+    for _ in range(2):
+        other = make_node()
+        other.write()
+        other.start()
+        entry = other.ask("info")[0]
+        peers.append(f'[[peer]]\naddress = "127.0.0.1"\nport = {entry["port"]}\npeer_id = "{entry["peerId"]}"')
+    node = make_node()
+    node.write(*peers)
+    node.file.write_text(node.file.read_text().replace("[[listen]]", '[[listen]]\nnat = "auto"'))
+    node.start()
+    node.wait_for("b: NAT type 31, unrestricted")
+    deadline = time.monotonic() + DEADLINE_S
+    while [entry["natType"] for entry in node.ask("info")] != [31, 31]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert [item["natType"] for item in node.ask("status")["identities"]] == [31, 31]
+    assert srpnode("status", "-c", str(node.file), check=True).stdout.count("NAT unrestricted") == 2
+
+
 def test_any_datagram_leaves_it_serving(node: Node) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
@@ -239,7 +272,8 @@ def test_damaged_state_files_are_put_aside(make_node: MakeNode) -> None:
         (state / f"{name}.json").write_bytes(b'{"version": 1, "kind": "' + name.encode() + b'", "data": ["\xff')
     node.start()
     assert node.ask("status")["volume"]["used"] >= 0
-    assert sorted(item.name for item in state.glob("*.bad")) == ["blocks.json.bad", "volume.json.bad"]
+    aside = sorted(item.name.partition(".corrupt-")[0] for item in state.glob("*.corrupt-*"))
+    assert aside == ["blocks.json", "volume.json"]
     assert sum("put aside" in line for line in node.lines) == 2
 
 

@@ -1,6 +1,7 @@
 """What is written about the commands names all of them, and nothing else."""
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from srpnode.cli import parser
+from tests.app.node import Node
+from tests.node import node as program
+from tests.node import reference_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +31,7 @@ def long_options(made: argparse.ArgumentParser) -> set[str]:
 def test_the_man_page_names_every_command_and_option() -> None:
     page = (ROOT / "docs/man/srpnode.8").read_text().replace("\\-", "-").replace("\\ ", " ")
     section = page.partition(".SH COMMANDS")[2].partition(".SH OPTIONS")[0]
-    named = set(re.findall(r"^\.BI? ([a-z]+)\b(?! srpnode)", section, flags=re.M)) - {"q"}
+    named = set(re.findall(r"^\.TP\n\.BI? ([a-z]+)\b", section, flags=re.M))
     assert named == set(commands())
     for made in commands().values():
         for option in long_options(made) - {"--help"}:
@@ -75,3 +79,13 @@ def test_man_pages_are_well_formed(page: str) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_reference_peer_becomes_ready_as_the_readme_says(node: Node) -> None:
+    words = "srpnode info --json | .venv/bin/node tests/reference/ready.mjs"
+    assert words in (ROOT / "README.md").read_text()
+    entries = json.dumps(node.ask("info"))
+    command = [program(), str(reference_dir() / "ready.mjs")]
+    done = subprocess.run(command, input=entries, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"ready: the nodes see us at 127\.0\.0\.1:\d+, NAT type 31\n", done.stdout)

@@ -134,7 +134,15 @@ def test_two_at_once_make_one_key(tmp_path: Path) -> None:
 
 def test_one_node_for_one_state_directory(tmp_path: Path) -> None:
     state = str(tmp_path)
-    with identity.lock(state), pytest.raises(identity.StateError, match=f"process {os.getpid()}"), identity.lock(state):
-        pass
-    with identity.lock(state):
-        pass
+    assert identity.running_control_socket(state) == ""
+    with identity.lock(state, "/run/x.sock"):
+        with (
+            pytest.raises(identity.StateError, match=rf"process {os.getpid()}\)"),
+            identity.lock(state, "/run/y.sock"),
+        ):
+            pass
+        assert identity.running_control_socket(state) == "/run/x.sock"
+    assert identity.running_control_socket(state) == ""
+    with pytest.raises(ZeroDivisionError), identity.lock(state, "/run/z.sock"):
+        raise ZeroDivisionError
+    assert identity.running_control_socket(state) == ""

@@ -31,10 +31,10 @@ def tell(said: io.StringIO) -> Journal:
 def test_written_whole_or_not_at_all(tmp_path: Path, tell: Journal, said: io.StringIO) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    file = StateFile(str(state), "x", tell)
+    file = StateFile(str(state / "x.json"), "x", tell)
     assert file.read() is None
     assert file.write({"a": 1})
-    assert StateFile(str(state), "x", tell).read() == {"a": 1}
+    assert StateFile(str(state / "x.json"), "x", tell).read() == {"a": 1}
     assert os.listdir(state) == ["x.json"]
     assert (state / "x.json").stat().st_mode & 0o777 == 0o600
     shutil.rmtree(state)
@@ -43,7 +43,7 @@ def test_written_whole_or_not_at_all(tmp_path: Path, tell: Journal, said: io.Str
     assert said.getvalue().count("cannot be written") == 1  # told once
     state.mkdir()
     assert file.write({"a": 4})
-    assert StateFile(str(state), "x", tell).read() == {"a": 4}
+    assert StateFile(str(state / "x.json"), "x", tell).read() == {"a": 4}
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,9 @@ def test_written_whole_or_not_at_all(tmp_path: Path, tell: Journal, said: io.Str
 )
 def test_damage_is_put_aside(tmp_path: Path, tell: Journal, said: io.StringIO, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
-    assert StateFile(str(tmp_path), "x", tell).read() is None
-    assert (tmp_path / "x.json.bad").read_bytes() == content
+    assert StateFile(str(tmp_path / "x.json"), "x", tell).read() is None
+    (aside,) = tmp_path.glob("x.json.corrupt-*")
+    assert aside.read_bytes() == content
     assert "put aside" in said.getvalue()
 
 

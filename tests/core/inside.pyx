@@ -271,8 +271,7 @@ def allocations(Node node, batches, ticks, int64_t mono_us, int64_t wall_ms):
     """How often the process allocated or mapped memory while the node handled these batches, a tick after each, and so many ticks
     more, 10 ms apart. Works in the program that counting.c makes. Returns (allocations, datagrams in, datagrams out)."""
     cdef srp_count_function count = srp_counting()
-    cdef list prepared = [Batch(batch) for batch in batches]
-    cdef Batch batch
+    cdef list prepared = [Batch(datagrams) for datagrams in batches]
     cdef Py_ssize_t i, n = len(prepared), extra = ticks
     cdef srp_now now
     cdef srp_datagram *items

@@ -93,7 +93,8 @@ def test_rate_of_a_prefix() -> None:
 def test_publishing_weighs_more_on_address_and_prefix() -> None:
     """A publish makes the node send several datagrams: it counts like many pings."""
     for name in ("address_per_minute", "prefix_per_minute"):
-        world = World(**{name: 6400})
+        limits: dict[str, Any] = {name: 6400}
+        world = World(**limits)
         peer = world.connect(Peer("198.51.100.7"))
         for i in range(200):
             world.send(peer, peer.publish(b"packet %d" % i))
@@ -124,7 +125,8 @@ def test_rate_of_all_strangers() -> None:
     ["replicated_per_minute", "control_per_minute", "address_per_minute", "prefix_per_minute", "unproven_per_second"],
 )
 def test_zero_means_unlimited(name: str) -> None:
-    world = World(**{name: 0})
+    limits: dict[str, Any] = {name: 0}
+    world = World(**limits)
     peer = world.connect(Peer("198.51.100.7"))
     before = world.counters()
     for i in range(1100):
@@ -137,7 +139,7 @@ def test_spoofed_floods_do_not_use_up_a_neighbours_quota() -> None:
     """Many sources at once: those that stay within their quotas are served while a heavy one is held back."""
     world = World(control_per_minute=100, meter_entries=1024)
     heavy = Peer("198.51.100.66")
-    served = {i: 0 for i in range(50)}
+    served = dict.fromkeys(range(50), 0)
     passed = 0
     for i in range(5000):
         passed += bool(world.send(heavy, heavy.ping()))
@@ -324,6 +326,26 @@ def test_members_of_many_clusters_leave_room_for_others() -> None:
         sent = only(world.send(one, one.join()), codec.INTRO)
         assert two.endpoint in {item.to for item in sent}, i
     inside.check(world.node)
+
+
+def test_member_is_noted_as_soon_as_there_is_room() -> None:
+    """A peer that came while the table of clusters was full is not forgotten: its next ping makes it a member."""
+    world = World(peers=1)
+    for i in range(40):
+        greedy = world.connect(Peer(f"203.0.113.{i + 1}", alive=False))
+        for j in range(16):
+            greedy.cluster = named(f"cluster {i} {j}")
+            world.send(greedy, greedy.connection_ping())
+    peer = world.connect(Peer("198.51.100.7", cluster=named("ours")))
+    assert world.count("cluster_table_full") > 0
+    view = world.view(peer)
+    assert view is not None
+    assert view["clusters"] == []
+    world.advance(6 * KEEP_ALIVE)
+    world.send(peer, peer.connection_ping())
+    view = world.view(peer)
+    assert view is not None
+    assert view["clusters"] == [named("ours")[:8].hex()]
 
 
 def test_one_peer_cannot_take_all_sync_jobs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -161,7 +162,7 @@ def test_cluster_of_departed_members_keeps_its_packets(world: World) -> None:
 
 def test_restarted_node_is_found_by_its_peers() -> None:
     """The same identity, nothing remembered: heartbeats and joins of the peers suffice to know them again."""
-    settings = {"seed": b"\7" * 32}
+    settings: dict[str, Any] = {"seed": b"\7" * 32}
     before = World(**settings)
     peers = before.connect_many(5)
     after = World(**settings, mono_us=START_US + 5_000_000)

@@ -224,6 +224,16 @@ def test_free_name_of_a_departed_peer(world: World, victim: Peer) -> None:
     assert world.count("names_moved") == 0
 
 
+def test_name_of_a_holder_whose_proof_ran_out(world: World, victim: Peer) -> None:
+    """Nobody ticked the node meanwhile: the holder is still in the table, but it is no proven endpoint, and keeps no name."""
+    world.pass_time(4 * KEEP_ALIVE + 1)
+    heir = Peer("198.51.100.66", peer_id=NAME)
+    sent = claim_by_pong(world, heir)
+    assert [item for item in sent if item.to == victim.endpoint] == []
+    assert world.holder(NAME) == heir.endpoint
+    inside.check(world.node)
+
+
 def test_claimant_that_left_meanwhile_inherits_nothing(world: World) -> None:
     """A loses its own name, and with it its place, in the same moment in which it would inherit another's."""
     names = [named("first"), named("second")]

@@ -125,6 +125,35 @@ def test_cache_is_told(world: World) -> None:
     assert message["cacheSummaryHash"] == codec.summarize(ids)[0].hex()
 
 
+def test_packet_ids_do_not_give_away_the_generator(world: World) -> None:
+    """They are new every time, and nobody can compute from them what the node will draw next."""
+    mask, gamma = 2**64 - 1, 0x9E3779B97F4A7C15
+
+    def mix(z: int) -> int:
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        return z ^ z >> 31
+
+    def unmix(z: int) -> int:
+        z ^= z >> 31 ^ z >> 62
+        z = z * pow(0x94D049BB133111EB, -1, 2**64) & mask
+        z ^= z >> 27 ^ z >> 54
+        z = z * pow(0xBF58476D1CE4E5B9, -1, 2**64) & mask
+        return z ^ z >> 30 ^ z >> 60
+
+    assert unmix(mix(123456789)) == 123456789
+    peer = world.prove(Peer("198.51.100.7"))
+    words: list[int] = []
+    for _ in range(20):
+        packet_id = pong_of(world, peer, peer.ping()).frame["packet_id"]
+        for at in range(0, 32, 8):
+            drawn = bytes(a ^ b for a, b in zip(packet_id, NODE_ID, strict=True))[at : at + 8]
+            words += [int.from_bytes(drawn, "little"), int.from_bytes(packet_id[at : at + 8], "little")]
+    following = {mix(unmix(word) + gamma * step & mask) for word in words for step in range(1, 9)}
+    assert not following & set(words)
+    assert len(set(words)) >= 20
+
+
 # --- the probe socket ----------------------------------------------------------------------------------------------------------
 
 

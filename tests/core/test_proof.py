@@ -270,7 +270,7 @@ def forged(rng: random.Random) -> bytes:
             "cacheSummaryHash": "ab" * 20,
             "uptime": 30000.0,
         }
-        chosen = {key: value for key, value in keys.items() if rng.random() < 0.5}
+        chosen: dict[str, Any] = {key: value for key, value in keys.items() if rng.random() < 0.5}
         data = stranger.ping(bare=rng.random() < 0.5, **chosen)
     return data + rng.choice([b"", b"\0" * rng.randrange(1, 300)])
 
@@ -301,7 +301,7 @@ def test_three_bytes_for_a_byte(seed: int) -> None:
 def test_order_within_the_budget(world: World) -> None:
     """Pong first, then the probe's pong, then the proof ping; what does not fit is left out and counted."""
     stranger = Peer("198.51.100.7")
-    keys = {"probeExternalPort": 40000, "reflectionId": "0123456789ab", "isReflection": True}
+    keys: dict[str, Any] = {"probeExternalPort": 40000, "reflectionId": "0123456789ab", "isReflection": True}
     generous = world.send(stranger, stranger.ping(**keys) + bytes(400))
     assert [(item.type, item.socket) for item in generous] == [
         (codec.PONG, MAIN),

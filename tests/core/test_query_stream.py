@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from srpnode.core import codec
@@ -97,7 +99,7 @@ def test_stale_questions(world: World) -> None:
 def test_answered_packet_of_the_largest_size(world: World) -> None:
     """The query id is longer than what it replaces: the answer still fits."""
     asker, sender = world.connect_many(2)
-    full = {name: named(name) for name in ("previous_id", "next_id", "usr2", "usr3", "usr4", "subcluster_id")}
+    full: dict[str, Any] = {name: named(name) for name in ("previous_id", "next_id", "usr2", "usr3", "usr4", "subcluster_id")}
     world.send(sender, sender.publish(b"x" * 1024, sig=b"s" * 64, **full))
     (item,) = world.send(asker, asker.query(codec.sha256(b"x" * 1024), named("q"), world.wall_ms))
     assert item.frame["message"] == b"x" * 1024
@@ -229,7 +231,9 @@ def test_answers_with_an_event_hash_are_not_stale(world: World) -> None:
     data = asker.query(named("unknown"), named("q"), world.wall_ms)
     world.send(asker, data)
     frame = codec.decode(answer(data, b"x"))
-    values = {key: frame[key] for key in ("packet_id", "cluster_id", "usr3", "usr4", "message")}  # type: ignore[literal-required]
+    values: dict[str, Any] = {
+        key: value for key, value in frame.items() if key in ("packet_id", "cluster_id", "usr3", "usr4", "message")
+    }
     found = codec.encode(codec.QUERY, usr1=b"123" + bytes(29), **values)
     assert len(world.send(other, found)) == 1
 

@@ -74,7 +74,7 @@ def test_summaries_below_every_prefix(prefix: str, cache_bytes: int) -> None:
     ids = [*some_ids(20, prefix), *some_ids(20, seed=9)]
     put(world, ids)
     peer = late_joiner(world)
-    digest, buckets = codec.summarize(ids, prefix)
+    _, buckets = codec.summarize(ids, prefix)
     theirs = [named("differs")[:20] if bucket is not None else None for bucket in buckets]
     sent = world.send(peer, peer.sync(codec.encode_summary(prefix, named("differs")[:20], theirs)))
     for item in only(sent, codec.SYNC):

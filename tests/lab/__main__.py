@@ -36,9 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the starts")
     parser.add_argument("--loss", type=int, default=0, metavar="PER_MILLE", help="datagrams lost on the internet")
     parser.add_argument("--delay", metavar="MS,MS", default="0,0", help="one way, and jitter, of each site; 0,0")
-    parser.add_argument(
-        "--timeouts", metavar="S,S", default="30,120", help="life of a mapping before, after an answer; 30,120"
-    )
+    parser.add_argument("--timeouts", metavar="S,S", default="30,120", help="life of a mapping before, after an answer; 30,120")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there; - for standard output")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="write the trace of each failed try there")
     parser.add_argument("--all-traces", action="store_true", help="of each other try as well")
@@ -72,8 +70,7 @@ def _setups(arguments: argparse.Namespace) -> list[PairSetup]:
     }
     if not arguments.same_site:
         return [
-            PairSetup(pair, options=NatOptions(False, unreplied_s, replied_s), **common)
-            for pair in _pairs(arguments.pairs)
+            PairSetup(pair, options=NatOptions(False, unreplied_s, replied_s), **common) for pair in _pairs(arguments.pairs)
         ]
     return [
         PairSetup((kind, kind), options=NatOptions(hairpin, unreplied_s, replied_s), same_site=True, **common)

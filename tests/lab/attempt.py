@@ -53,8 +53,7 @@ async def attempt(pair: Pair, start: Start) -> Try:
         readies = [a.ready, b.ready]
         result.nat_types = tuple(ready.nat_type if ready else None for ready in readies)
         result.ready_ms = tuple(
-            (ready.at_ns - at_ns) / 1e6 if ready else None
-            for ready, at_ns in zip(readies, session.started_ns, strict=True)
+            (ready.at_ns - at_ns) / 1e6 if ready else None for ready, at_ns in zip(readies, session.started_ns, strict=True)
         )
         result.zero_ns = max([ready.at_ns for ready in readies if ready is not None], default=time.monotonic_ns())
         joins = [a.joins.get(b.peer_id), b.joins.get(a.peer_id)]

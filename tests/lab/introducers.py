@@ -68,9 +68,7 @@ class ReferenceIntroducers(Introducers):
             await speaker.tell({"do": "stop", "id": self._run})
             await self._expect(speaker, "stopped")
             speaker.forget(self._run)
-        known = [
-            Known(address, port, secrets.token_hex(32)) for address, port in zip(self.addresses, PORTS, strict=True)
-        ]
+        known = [Known(address, port, secrets.token_hex(32)) for address, port in zip(self.addresses, PORTS, strict=True)]
         self._run = speaker.listen(self._events.put_nowait)
         listen = [{"address": i.address, "port": i.port, "peerId": i.peer_id} for i in known]
         await speaker.tell({"do": "start", "id": self._run, "listen": listen})

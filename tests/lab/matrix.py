@@ -102,9 +102,7 @@ def all_pairs(kinds: Iterable[NatKind] = NatKind) -> list[tuple[NatKind, NatKind
     return list(itertools.combinations_with_replacement(kinds, 2))
 
 
-async def run(
-    setups: Sequence[PairSetup], tries: int, seed: int, worlds: int, tell: Callable[[Cell, Try], None]
-) -> list[Cell]:
+async def run(setups: Sequence[PairSetup], tries: int, seed: int, worlds: int, tell: Callable[[Cell, Try], None]) -> list[Cell]:
     """Try every setup so many times, in that many worlds at once; `tell` hears of each try as it ends."""
     cells = [Cell(setup) for setup in setups]
     queue: asyncio.Queue[tuple[Cell, list[Start]]] = asyncio.Queue()

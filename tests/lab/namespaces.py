@@ -128,9 +128,7 @@ class Namespaces:
     def __enter__(self) -> "Namespaces":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
     def add(self, name: str) -> Namespace:

@@ -84,18 +84,14 @@ class Session:
         """Wait until both know their NAT types; False when one never does."""
         a, b = self.clients
         return all(
-            await asyncio.gather(
-                a.wait(lambda: a.ready is not None, READY_S), b.wait(lambda: b.ready is not None, READY_S)
-            )
+            await asyncio.gather(a.wait(lambda: a.ready is not None, READY_S), b.wait(lambda: b.ready is not None, READY_S))
         )
 
     async def meet(self) -> bool:
         """Wait until both have the #join of the other; False when one never gets it."""
         a, b = self.clients
         return all(
-            await asyncio.gather(
-                a.wait(lambda: b.peer_id in a.joins, MEET_S), b.wait(lambda: a.peer_id in b.joins, MEET_S)
-            )
+            await asyncio.gather(a.wait(lambda: b.peer_id in a.joins, MEET_S), b.wait(lambda: a.peer_id in b.joins, MEET_S))
         )
 
     async def text(self, sender: Client, receiver: Client) -> str | None:

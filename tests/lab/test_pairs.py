@@ -7,12 +7,13 @@ for the last time before its next keep-alive.
 import asyncio
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from . import introducers
 from .attempt import Try, attempt
+from .delay import Delay
 from .matrix import all_pairs
 from .nat import NAT_TYPE, NatKind, NatOptions
 from .pairing import Mode, Pair, PairSetup, Start
@@ -20,7 +21,7 @@ from .requirements import in_ci
 
 pytestmark = pytest.mark.usefixtures("reference_peers")
 
-WORLDS = 6
+WORLDS = 8
 LATER = [Start(0, Mode.LATER, 1.5), Start(1, Mode.LATER, 1.5)]
 HARD = {NatKind.SYMMETRIC}
 PUNCHED = {frozenset(pair) for pair in itertools.product(HARD, (NatKind.PORT_RESTRICTED, NatKind.DOUBLE))}
@@ -34,13 +35,13 @@ def srpnode(reference_peers: None) -> None:
         (pytest.fail if in_ci() else pytest.skip)(f"NO NAT LABORATORY HERE: {reason}")
 
 
-async def _try_all(setups: Sequence[PairSetup], starts: Sequence[Start]) -> dict[PairSetup, list[Try]]:
+async def _try_all(plan: Mapping[PairSetup, Sequence[Start]]) -> dict[PairSetup, list[Try]]:
     results: dict[PairSetup, list[Try]] = {}
-    waiting = list(reversed(setups))
+    waiting = list(plan.items())
 
     async def work() -> None:
         while waiting:
-            setup = waiting.pop()
+            setup, starts = waiting.pop()
             async with Pair(setup) as pair:
                 results[setup] = [await attempt(pair, start) for start in starts]
 
@@ -53,7 +54,8 @@ async def _try_all(setups: Sequence[PairSetup], starts: Sequence[Start]) -> dict
 @functools.cache
 def matrix() -> dict[PairSetup, list[Try]]:
     """All pairs, tried once for all tests of this module, several worlds at a time."""
-    return asyncio.run(_try_all([PairSetup(pair) for pair in all_pairs()], LATER))
+    # Behind two NATs of one kind it does not matter who comes first.
+    return asyncio.run(_try_all({PairSetup(pair): LATER[: len(set(pair))] for pair in all_pairs()}))
 
 
 @pytest.mark.parametrize("pair", all_pairs(), ids="-".join)
@@ -64,17 +66,30 @@ def test_pair_discovers_its_types_meets_on_both_sides_and_talks(pair: tuple[NatK
         assert result.both_joined_ms is not None, evidence
         if set(pair) == HARD:
             assert result.path == ("proxy", "proxy"), evidence
-        elif frozenset(pair) in PUNCHED:  # found by chance in 98.35 of 100 tries, else by proxy
-            assert None not in result.path, evidence
+        elif frozenset(pair) in PUNCHED:
+            # Found by chance, else by proxy. A reference peer that is found after it chose the proxy sends to the proxy
+            # from its new socket, an endpoint that nobody knows; a pong that comes late, behind its opening bytes,
+            # finds the socket deaf. So one direction may stay silent for a while.
+            assert result.path != (None, None), evidence
         else:
             assert result.path == ("direct", "direct"), evidence
         assert result.errors == (), evidence
 
 
+@pytest.mark.parametrize("kind", [NatKind.NONE, NatKind.FULL_CONE, NatKind.ADDRESS_RESTRICTED])
+def test_a_symmetric_peer_learns_of_an_easy_one_where_datagrams_overtake_each_other(kind: NatKind) -> None:
+    """It is connected by a pong, which names no cluster: its #join has to come another way, whatever comes first."""
+    setup = PairSetup((kind, NatKind.SYMMETRIC), delay=Delay(30, 20))
+    offsets_s = {Mode.TOGETHER: 0.0, Mode.SOON: 0.5}
+    starts = [Start(first, mode, offset_s) for first in (0, 1) for mode, offset_s in offsets_s.items()]
+    for result in asyncio.run(_try_all({setup: starts}))[setup]:
+        assert result.both_joined_ms is not None, f"{result.start.name}\n{result.evidence}"
+
+
 def test_one_address_cannot_tell_an_address_restricted_nat_from_an_open_one() -> None:
     kinds = (NatKind.ADDRESS_RESTRICTED, NatKind.PORT_RESTRICTED)
     setup = PairSetup(kinds, introducers="srpnode-one-address")
-    (result,) = asyncio.run(_try_all([setup], LATER[:1]))[setup]
+    (result,) = asyncio.run(_try_all({setup: LATER[:1]}))[setup]
     assert result.nat_types == (31, 7), result.evidence
     assert result.both_joined_ms is not None, result.evidence
 
@@ -83,7 +98,7 @@ def test_one_address_cannot_tell_an_address_restricted_nat_from_an_open_one() ->
 def test_two_peers_behind_one_router(hairpin: bool) -> None:
     kinds = (NatKind.PORT_RESTRICTED, NatKind.PORT_RESTRICTED)
     setup = PairSetup(kinds, options=NatOptions(hairpin=hairpin), same_site=True)
-    (result,) = asyncio.run(_try_all([setup], LATER[:1]))[setup]
+    (result,) = asyncio.run(_try_all({setup: LATER[:1]}))[setup]
     path = "direct" if hairpin else "proxy"
     assert result.both_joined_ms is not None, result.evidence
     assert result.path == (path, path), result.evidence
@@ -91,7 +106,7 @@ def test_two_peers_behind_one_router(hairpin: bool) -> None:
 
 def test_peers_meet_although_a_tenth_of_all_datagrams_is_lost() -> None:
     setup = PairSetup((NatKind.PORT_RESTRICTED, NatKind.PORT_RESTRICTED), loss_per_mille=100)
-    (result,) = asyncio.run(_try_all([setup], LATER[:1]))[setup]
+    (result,) = asyncio.run(_try_all({setup: LATER[:1]}))[setup]
     assert result.both_joined_ms is not None, result.evidence
 
 

@@ -328,9 +328,7 @@ class TestBadInput:
             with pytest.raises(TypeError):
                 await sub.emit("news", {"not": object()})
             with pytest.raises(srpnode.NetworkError, match="use"):
-                await network(
-                    cluster_id=bytes(32), peers=[entry], address="127.0.0.1", port=net._sockets[0].getsockname()[1]
-                )
+                await network(cluster_id=bytes(32), peers=[entry], address="127.0.0.1", port=net._sockets[0].getsockname()[1])
 
             async def many() -> None:
                 for _ in range(100):
