@@ -131,14 +131,17 @@ build/machine/root.tar: Makefile | $(STAMPS)/test-packages
 	  $(wildcard /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) >build/machine/log 2>&1 \
 	  && mv $@.new $@ || { tail -5 build/machine/log; echo "no image: the tests of the package will be skipped"; rm -f $@.new; }
 
-# The long forms of tests/hostile: what reaches a victim (beside two reference introducers), service under floods; and a soak.
+# The long forms of tests/hostile, in a network namespace of their own: what reaches a victim (and beside it from two reference
+# introducers), service under floods; and a soak. As root.
+ALONE = unshare --net sh -ec 'ip link set lo up; PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; exec python -m "$$@"' sh
+
 hostile: build test-tools
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.weapon
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.weapon --reference
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.flood $(ARGS)
+	$(ALONE) tests.hostile.weapon
+	$(ALONE) tests.hostile.weapon --reference
+	$(ALONE) tests.hostile.flood $(ARGS)
 
 soak: build test-tools
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.soak $(ARGS)
+	$(ALONE) tests.hostile.soak $(ARGS)
 
 bench: build
 	$(VENV)/bin/python bench/run.py $(ARGS)

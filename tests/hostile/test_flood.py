@@ -18,6 +18,7 @@ def test_honest_peers_are_served(workload: str) -> None:
     result = flood.run(workload, clients=CLIENTS, rate=RATE, seconds=FLOOD_S)
     assert result.flood_sent_per_second > RATE / 10, "there was no flood"
     assert len(result.ready_s) == CLIENTS
+    assert result.pairs_met == result.pairs_wanted, result.summary()
     assert result.events_arrived == result.events_wanted, result.summary()
     assert len(result.ping_ms) >= 0.9 * result.ping_sent > 0, result.summary()
     assert result.memory_after_kb - result.memory_before_kb < MEMORY_KB, result.summary()
