@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: all build conf run test lint bench deb check-cython0 test-tools reference machine clean
+.PHONY: all build conf run test lint bench hostile soak deb check-cython0 test-tools reference machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -130,6 +130,18 @@ build/machine/root.tar: Makefile | $(STAMPS)/test-packages
 	@mmdebstrap --quiet --format=tar --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
 	  $(wildcard /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) >build/machine/log 2>&1 \
 	  && mv $@.new $@ || { tail -5 build/machine/log; echo "no image: the tests of the package will be skipped"; rm -f $@.new; }
+
+# The long forms of tests/hostile, in a network namespace of their own: what reaches a victim (and beside it from two reference
+# introducers), service under floods; and a soak. As root.
+ALONE = unshare --net sh -ec 'ip link set lo up; PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; exec python -m "$$@"' sh
+
+hostile: build test-tools
+	$(ALONE) tests.hostile.weapon
+	$(ALONE) tests.hostile.weapon --reference
+	$(ALONE) tests.hostile.flood $(ARGS)
+
+soak: build test-tools
+	$(ALONE) tests.hostile.soak $(ARGS)
 
 bench: build
 	$(VENV)/bin/python bench/run.py $(ARGS)

@@ -128,13 +128,19 @@ cdef bint build_intro(State *s, srp_packet *packet, srp_peer *about, bint rendez
     out_commit(s, size[0])
     return True
 
-cdef bint may_be_introduced(State *s, uint32_t slot) noexcept nogil:
-    """Counts an introduction against what one peer, joiner or not, may take part in during a minute."""
+cdef bint may_be_introduced(State *s, uint32_t slot, bint friend) noexcept nogil:
+    """Counts an introduction against what one peer, joiner or not, may take part in during a minute.
+
+    Strangers get a quarter of it, or a flood of joins for random clusters would leave a peer none with its own.
+    """
     cdef srp_peer *p = &s.peers.peer[slot]
+    cdef uint32_t most = s.limits.introductions_per_minute
+    if not friend:
+        most = (most + 3) // 4
     if p.window != s.minute:
         p.window = s.minute
         p.used_replicated = p.used_control = p.used_introductions = 0
-    if s.limits.introductions_per_minute != 0 and p.used_introductions >= s.limits.introductions_per_minute:
+    if most != 0 and p.used_introductions >= most:
         s.counter[SRP_COUNT_introductions_full] += 1
         return False
     p.used_introductions += 1
@@ -209,9 +215,9 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
             continue
         if not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
             continue
-        if not s.peers.peer[other].flags & SRP_PEER_NAMED or not may_be_introduced(s, other):
+        if not s.peers.peer[other].flags & SRP_PEER_NAMED or not may_be_introduced(s, other, friend):
             continue
-        if not may_be_introduced(s, slot):
+        if not may_be_introduced(s, slot, friend):
             return
         introduce(s, d, frame, slot, other, False)
         if friend:
@@ -499,7 +505,7 @@ cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_mes
             or not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
         drop(s, SRP_DROP_rendezvous_unknown)
         return
-    if may_be_introduced(s, other) and may_be_introduced(s, slot):
+    if may_be_introduced(s, other, True) and may_be_introduced(s, slot, True):
         introduce(s, d, frame, slot, other, True)
 
 cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:

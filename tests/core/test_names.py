@@ -236,7 +236,7 @@ def test_name_of_a_holder_whose_proof_ran_out(world: World, victim: Peer) -> Non
 
 
 def test_claimant_that_left_meanwhile_inherits_nothing(world: World) -> None:
-    """A's own name is claimed in the same moment in which it claims another's: each has one place, whoever ends up with the names."""
+    """A loses its own name, and with it its place, in the same moment in which it would inherit another's."""
     names = [named("first"), named("second")]
     a = world.connect(Peer("198.51.100.1", peer_id=names[0]))
     holder = world.connect(Peer("198.51.100.2", peer_id=names[1]))

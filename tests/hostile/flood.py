@@ -2,8 +2,8 @@
 
     python -m tests.hostile.flood [--clients N] [--rate N] [--seconds S] [--workload NAME]… [--json]
 
-One `srpnode run`; bench/load is the attacker, from as many forged loopback sources as a workload asks for. The rate is datagrams a
-second to the first identity and the second in turn; 0: as fast as the attacker's machine can. Everything stays on loopback.
+One `srpnode run`; bench/load is the attacker, from as many forged loopback sources as a workload asks for. The rate is
+datagrams a second to the two identities in turn; 0: as fast as the attacker can. Everything stays on loopback.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ class Run:
     clients: int
     flood_sent_per_second: float = 0.0
     ready_s: list[float] = field(default_factory=list)
+    pairs_wanted: int = 0
+    pairs_met: int = 0
+    meeting_s: float = 0.0
     events_wanted: int = 0
     events_arrived: int = 0
     events_s: float = 0.0
@@ -64,6 +67,7 @@ class Run:
             "flood datagrams/s": round(self.flood_sent_per_second),
             "ready, slowest s": round(max(self.ready_s, default=float("nan")), 2),
             "ready": len(self.ready_s),
+            "pairs met": f"{self.pairs_met}/{self.pairs_wanted} in {self.meeting_s:.1f} s",
             "events arrived %": round(100 * self.events_arrived / max(self.events_wanted, 1), 2),
             "events took s": round(self.events_s, 2),
             "pings answered": f"{len(ordered)}/{self.ping_sent}",
@@ -131,12 +135,12 @@ def flood(program: Path, options: list[str], entries: list[Entry], rate: int, se
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(workload: str, *, clients: int, rate: int, seconds: float) -> Run:
+def run(workload: str, *, clients: int, rate: int, seconds: float, limits: tuple[str, ...] = ()) -> Run:
     """One node, one flood, so many honest peers; everything is started anew and stopped."""
     result = Run(workload, clients)
     net = f"127.{random.SystemRandom().randrange(64, 250)}"
     load = programs.build()["load"]
-    node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings())
+    node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
     process = ReferenceProcess()
     pinger = attacker = None
     try:
@@ -154,14 +158,22 @@ def run(workload: str, *, clients: int, rate: int, seconds: float) -> Run:
         for client in honest:
             client.join("subcluster")
             client.listen("subcluster", "event")
-        for a, b in itertools.permutations(honest[:5], 2):
-            a.wait_join(b, DEADLINE_S)
+        start = time.monotonic()
+        pairs = set(itertools.permutations([client.peer_id for client in honest[:5]], 2))
+        result.pairs_wanted = len(pairs)
+        while pairs and time.monotonic() - start < DEADLINE_S:
+            pairs -= {(a.peer_id, other) for a in honest[:5] for other in a.met()}
+            time.sleep(0.1)
+        result.pairs_met = result.pairs_wanted - len(pairs)
+        result.meeting_s = time.monotonic() - start
         start = time.monotonic()
         texts = [f"{client.name} {i}".encode() for client in honest for i in range(EVENTS)]
         for text in texts:
             sender = next(client for client in honest if client.name == text.decode().split()[0])
             sender.emit("subcluster", "event", text)
-        missing = {(client.name, text) for client in honest for text in texts if not text.decode().startswith(client.name + " ")}
+        missing = {
+            (client.name, text) for client in honest for text in texts if not text.decode().startswith(client.name + " ")
+        }
         result.events_wanted = len(missing)
         while missing and time.monotonic() - start < DEADLINE_S:
             missing = {
@@ -208,11 +220,12 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the flood lasts")
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS))
+    parser.add_argument("--limit", action="append", default=[], help="a line of [limits], such as introductions=4")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = []
     for workload in options.workload or list(WORKLOADS):
-        result = run(workload, clients=options.clients, rate=options.rate, seconds=options.seconds)
+        result = run(workload, clients=options.clients, rate=options.rate, seconds=options.seconds, limits=tuple(options.limit))
         rows.append(result)
         if not options.json:
             for key, value in result.summary().items():

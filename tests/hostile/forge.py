@@ -42,13 +42,13 @@ class Forger:
 
 
 class Watch:
-    """Counts every UDP datagram that arrives at an address, whatever the port; keep: its payloads too.
+    """Counts every UDP datagram that arrives at an address from its own /16, whatever the port; keep: its payloads too.
 
     A silent socket is bound to `port`, so that a sender learns nothing from a refusal there; other ports refuse.
     """
 
     def __init__(self, address: str, port: int, *, keep: bool = False) -> None:
-        loopback(address)
+        self._near = loopback(address)[:2]
         self.endpoint: Endpoint = (address, port)
         self.packets: Counter[str] = Counter()  # by source address
         self.bytes: Counter[str] = Counter()
@@ -72,6 +72,8 @@ class Watch:
             try:
                 packet = self._raw.recv(65536)
             except TimeoutError:
+                continue
+            if packet[12:14] != self._near:  # of another test that runs at the same time
                 continue
             source = socket.inet_ntoa(packet[12:16])
             at = (packet[0] & 15) * 4

@@ -46,6 +46,6 @@ def test_no_more_is_sent_by_others_than_the_attacker_spends(results: dict[str, R
 
 
 def test_the_attack_itself_works(results: dict[str, Result]) -> None:
-    """Else nothing above means anything: pings in a victim's name are answered, a victim named as rendezvous peer gets joins."""
+    """Else nothing above means anything: pings in a victim's name are answered, a victim that is named gets joins."""
     assert results["spoofed_small_ping"].node_packets == PACKETS
     assert results["relayed_join_with_the_victim_as_rendezvous"].peer_packets > 0

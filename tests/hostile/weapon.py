@@ -175,8 +175,8 @@ def spoofed_join(scene: Scene, victim: Endpoint) -> Shot:
 
 
 def spoofed_query(scene: Scene, victim: Endpoint) -> Shot:
-    question: dict[str, Any] = {"usr1": now_text(), "usr3": os.urandom(32), "usr4": b"1"}
-    return victim, Packet(datagram.QUERY, cluster_id=CLUSTER_ID, json={"packetId": fresh()}, **question)
+    asked = {"packetId": fresh()}
+    return victim, Packet(datagram.QUERY, cluster_id=CLUSTER_ID, usr1=now_text(), usr3=os.urandom(32), usr4=b"1", json=asked)
 
 
 def spoofed_sync(scene: Scene, victim: Endpoint) -> Shot:
@@ -252,6 +252,25 @@ def relayed_join_with_a_foreign_stamp(scene: Scene, victim: Endpoint) -> Shot:
     return scene.attacker, join(victim, hops=2, **stamp(other))
 
 
+def spoofed_rename_of_an_honest_peer(scene: Scene, victim: Endpoint) -> Shot:
+    """A ping in an honest peer's endpoint gives it another name, so that its own becomes free …"""
+    honest = scene.clients[0]
+    message = {"requesterPeerId": fresh(), "isConnection": True, "natType": 31}
+    return (honest.address, honest.port), Packet(datagram.PING, cluster_id=CLUSTER_ID, json=message)
+
+
+def claim_of_an_honest_name(scene: Scene, victim: Endpoint) -> Shot:
+    """… for the attacker, who claims it."""
+    message = {"requesterPeerId": scene.clients[0].peer_id, "isConnection": True, "natType": 31}
+    return scene.attacker, Packet(datagram.PING, cluster_id=CLUSTER_ID, json=message)
+
+
+def relayed_join_in_the_name_of_a_peer(scene: Scene, victim: Endpoint) -> Shot:
+    """From an honest proven peer, which it also names as rendezvous peer."""
+    honest = (scene.clients[0].address, scene.clients[0].port)
+    return honest, join(victim, hops=2, **stamp(honest))
+
+
 REPLAY: Iterator[int] = itertools.count()
 Vector = Callable[[Scene, Endpoint], Shot]
 SPOOFED: Final[list[Vector]] = [
@@ -272,6 +291,8 @@ NAMING: Final[list[Vector]] = [
     claiming_join_without_hops,
     introduction_of_the_victim,
     rendezvous_answer,
+    spoofed_rename_of_an_honest_peer,
+    claim_of_an_honest_name,
 ]
 RELAYED: Final[list[Vector]] = [
     relayed_join_stamped_by_itself,
@@ -279,6 +300,7 @@ RELAYED: Final[list[Vector]] = [
     relayed_join_with_the_victim_as_rendezvous,
     relayed_join_late,
     relayed_join_with_a_foreign_stamp,
+    relayed_join_in_the_name_of_a_peer,
 ]
 
 
@@ -315,7 +337,8 @@ def run(scene: Scene, vectors: list[Vector], packets: int, victims_from: int = 1
 
 def table(results: list[Result]) -> str:
     lines = [
-        "| vector | spent | from the node: packets per packet, bytes per byte | from its peers: packets per packet, bytes per byte |",
+        "| vector | packets spent | from the node: packets per packet, bytes per byte "
+        "| from its peers: packets per packet, bytes per byte |",
         "|---|---:|---:|---:|",
     ]
     lines += [

@@ -35,6 +35,7 @@ class Settings:
     keep_alive_s: float | None = None
     replicated_per_minute: int | None = None
     peers: tuple[Entry, ...] = ()
+    limits: tuple[str, ...] = ()  # lines of [limits]
 
 
 class Introducer(Protocol):
@@ -121,8 +122,11 @@ class SrpNode:
             ]
         for peer in self._peers:
             lines += ["[[peer]]", f'address = "{peer.address}"', f"port = {peer.port}", f'peer_id = "{peer.peer_id}"']
+        limits = list(self._settings.limits)
         if self._settings.replicated_per_minute is not None:
-            lines += ["[limits]", f"replicated_per_minute = {self._settings.replicated_per_minute}"]
+            limits.append(f"replicated_per_minute = {self._settings.replicated_per_minute}")
+        if limits:
+            lines += ["[limits]", *limits]
         lines += ["[metrics]", 'listen = ""', "[control]", f'socket = "{self._directory}/control.sock"']
         self._config.write_text("\n".join(lines) + "\n")
 
