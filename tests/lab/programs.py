@@ -69,7 +69,8 @@ class Program:
         try:
             await asyncio.wait_for(self.process.wait(), END_S)
         except TimeoutError:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it may end in this very moment
+                self.process.kill()
             await self.process.wait()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
