@@ -195,7 +195,8 @@ def charts(results: list[dict[str, Any]], title: str) -> list[chart.Chart]:
                         dashed=kind == "strict",
                     )
                 )
-    reach = chart.Chart(f"{title}: reach of one packet, {len(results)} runs", "seconds", "% of subscribers", (0, 3), (0, 100), lines)
+    name = f"{title}: reach of one packet, {len(results)} runs"
+    reach = chart.Chart(name, "seconds", "% of subscribers", (0, 3), (0, 100), lines)
     return [size, reach]
 
 

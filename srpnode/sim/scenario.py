@@ -152,7 +152,8 @@ def _value(where: str, key: Key, value: Any) -> Any:
         raise ScenarioError(f"{where}: must be {'a number' if float in wanted else wanted[0].__name__}, not {value!r}")
     if isinstance(value, (str, bool)):
         return value
-    if not key.low <= value <= key.high:  # also refuses nan
+    number = float(value)
+    if not key.low <= number <= key.high:  # also refuses nan
         raise ScenarioError(f"{where}: must be {key.low:g} to {key.high:g}, not {value}")
     return value
 

@@ -96,7 +96,8 @@ def test_text_and_override(small: str, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_an_interrupt_prints_what_there_is(small: str) -> None:
     command = [sys.executable, "-m", "srpnode.sim.command", small, "--set", "duration_s=100000", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as run:
+    root, pipe = Path(__file__).parents[2], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=root) as run:
         time.sleep(6)
         assert run.poll() is None, run.communicate()[1]
         os.kill(run.pid, signal.SIGINT)
