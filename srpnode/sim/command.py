@@ -124,7 +124,8 @@ class Bar:
             filled = round(width * min(1.0, self.done / self.total))
             spent = time.monotonic() - self.started
             left = spent * (self.total / self.done - 1) if self.done > 0 else 0.0
-            sys.stderr.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {100 * self.done / self.total:3.0f} % {left:5.0f} s left")
+            bar = "#" * filled + "." * (width - filled)
+            sys.stderr.write(f"\r[{bar}] {100 * self.done / self.total:3.0f} % {left:5.0f} s left")
             sys.stderr.flush()
 
     def end(self) -> None:

@@ -150,7 +150,7 @@ def _value(where: str, key: Key, value: Any) -> Any:
     wanted: tuple[type, ...] = (int, float) if isinstance(key.default, float) else (type(key.default),)
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         raise ScenarioError(f"{where}: must be {'a number' if float in wanted else wanted[0].__name__}, not {value!r}")
-    if isinstance(value, (str, bool)):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
     number = float(value)
     if not key.low <= number <= key.high:  # also refuses nan
