@@ -70,6 +70,7 @@ from srpnode.core.types cimport (
     SRP_PEER_NAMED,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
+    srp_cluster_find,
     srp_cluster_key,
     srp_datagram,
     srp_frame,
@@ -94,6 +95,7 @@ from srpnode.core.types cimport (
 )
 
 cdef enum:
+    INTRODUCED_BY_PEERS = 2  # members; a well-known node introduces more: limits.introductions
     STRANGERS = 3            # places that cluster members may leave to others
     UNPROVEN_TARGET_FANOUT = 1
     ECHO = 1                 # kinds of deferred joins
@@ -174,6 +176,17 @@ cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uin
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
 
+cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
+    """How many members a joiner is told of: all of a small subcluster, half the limit of a large one (more connections than that
+    cost more than they bring), two by a peer, which leaves the rest to the well-known ones."""
+    cdef uint32_t at
+    if s.owns != 0:
+        return INTRODUCED_BY_PEERS
+    at = srp_cluster_find(&s.peers, sub)
+    if at != <uint32_t>SRP_NONE and s.peers.cluster[at].members > s.limits.introductions + 1:
+        return (s.limits.introductions + 1) // 2
+    return s.limits.introductions
+
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
                             Choice *met) noexcept nogil:
     """Introduces a joiner to members of its subcluster and cluster, and to strangers in the places that these leave.
@@ -187,7 +200,7 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     if s.reference:
         choose_friends(s, &choice, 0, cluster, 1, met)
     else:
-        choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+        choose_friends(s, &choice, sub, cluster, enough_introductions(s, sub), met)
     choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]
@@ -247,7 +260,13 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     cdef srp_peer *p = &s.peers.peer[slot]
     if frame.hops >= SRP_HOPS_MAX or s.address == 0 or s.nat_type != 31:  # only one that all can reach is a rendezvous peer
         return
-    choose_for_relay(s, &choice, sub, cluster, met)
+    if s.reference:
+        choose_for_relay(s, &choice, sub, cluster, met)
+    else:  # members here were introduced already: this is for those elsewhere
+        choice.count = choice.friends = 0
+        choose_friends(s, &choice, sub, cluster, 1, met)
+        choose_strangers(s, &choice, 1, met)
+        choose_indexed(s, &choice, met)
     if choice.count == 0:
         return
     rebuild(s, &packet, d, frame, frame.hops + 1 if frame.hops != 0 else 2)  # at most 1 would make it a direct join of ours

@@ -342,6 +342,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
         s.unproven_used = 0
+        s.hub_datagrams = 0
         s.sync_work_used = 0
     if s.limits.bandwidth_out_bytes_per_second != 0:
         elapsed = now.mono_us - s.bandwidth_at_us
@@ -363,7 +364,9 @@ cdef class Node:
 
     peer_id, seed: 32 bytes each. address: the advertised IPv4 address as a number, host byte order (0: not known yet, then
     joins are not stamped). peers: (address number, port, peer_id) of other indexed peers. The rest are limits; sizes of tables
-    are fixed from here on. selection: "weighed", or "reference" for the rules of the reference peer, to compare with. Raises ValueError for sizes that cannot be, MemoryError.
+    are fixed from here on. selection: "plain", a packet goes to three peers; "weighed",
+    what simulation found to reach most (docs/simulation.md); "reference", the rules of the reference peer to compare with.
+    Raises ValueError for sizes that cannot be, MemoryError.
     """
 
     def __cinit__(self, *, bytes peer_id, bytes seed, uint32_t address=0, uint16_t port=0, uint16_t probe_port=0,
@@ -372,7 +375,7 @@ cdef class Node:
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t deferred_joins=256,
                   uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
+                  uint32_t pool_open=0, selection="plain", **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -393,8 +396,8 @@ cdef class Node:
             raise ValueError("queue_datagrams: 64 to 1000000")
         if not 0.05 <= keep_alive <= 3600:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
-        if selection not in ("weighed", "reference"):
-            raise ValueError("selection: weighed or reference")
+        if selection not in ("plain", "weighed", "reference"):
+            raise ValueError("selection: plain, weighed or reference")
         if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
@@ -438,8 +441,7 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
-        for number, value in enumerate(tune):
-            s.tune[<int>number] = value
+        s.weighed = selection == "weighed"
         s.address = address
         s.port = port
         s.probe_port = probe_port

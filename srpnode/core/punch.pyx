@@ -215,7 +215,7 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         if s.attempt[i].strategy == 0:
             a = &s.attempt[i]
             break
-    if a == NULL:
+    if a == NULL or s.peers.count >= s.peers.capacity:
         drop(s, SRP_DROP_attempts_full)
         return
     memset(a, 0, sizeof(Attempt))

@@ -14,8 +14,6 @@ from srpnode.sim.scenario import NAT_KINDS, Scenario
 from srpnode.sim.world import World
 
 INTRODUCERS, PEERS, SILENT, FLOODERS = range(4)  # groups of hosts
-import os
-TUNE = [int(x) for x in os.environ.get('TUNE','').split(',') if x]
 GROUP_NAMES = ("introducers", "peers", "silent", "flooders")
 CLUSTER = codec.sha256(b"cluster of the simulation")
 SUBCLUSTER = codec.sha256(b"subcluster of the simulation")
@@ -85,9 +83,9 @@ class Experiment:
             self.introducers.append(host)
         for host in self.introducers:
             self.start(host)
-        first = peers["count"] if peers["initial"] < 0 else peers["initial"]
+        first = self.first = max(1, peers["count"] if peers["initial"] < 0 else peers["initial"])
         for i in range(first):
-            world.at(us(peers["start_over_s"]) * i // max(first, 1), self.arrive)
+            world.at(us(peers["start_over_s"]) * i // first, self.arrive)
         if self.lifetime is not None:
             world.at(world.draw_from(self.gap), self.next_arrival)
         world.at(0, self.every_second)
@@ -114,7 +112,7 @@ class Experiment:
         return {
             "nat_type": 0, "peers": table, "gate_entries": max(2048, min(16384, 4 * packets)), "meter_entries": 16, "parked": 8,
             "return_routes": 64, "sync_jobs": 8, "queue_datagrams": 64, "cache_max_bytes": s["peers"]["cache_bytes"],
-            "app_bytes": 8192, "attempts": 32, "introductions": s["peers"]["introductions"],
+            "app_bytes": 8192, "attempts": 32,
         }  # fmt: skip
 
     def start(self, host: int) -> None:
@@ -133,7 +131,6 @@ class Experiment:
             [(CLUSTER, SUBCLUSTER)] if group == PEERS else [],
             keep_alive=self.scenario["peers"]["keep_alive_s"],
             selection=self.scenario["peers"]["selection"],
-            tune=TUNE,
             indexed_peers=others,
             **settings,
             **extra,
@@ -290,6 +287,7 @@ class Experiment:
             "events_per_s": round(figures["events"] / self.wall_s) if self.wall_s > 0 else 0,
             **figures,
             "sizes": self.sizes,
+            "initial": self.first,
             "joins": self.joins,
             "leaves": self.leaves,
             "traffic": traffic,

@@ -50,10 +50,9 @@ KEYS: dict[str, dict[str, Key]] = {
         "lifetime": Key("exponential", words=("exponential", "uniform", "fixed", "none")),
         "lifetime_s": Key(24.0, 0.1, 100_000_000),
         "keep_alive_s": Key(30.0, 0.05, 3600),
-        "selection": Key("weighed", words=("weighed", "reference")),
+        "selection": Key("weighed", words=("weighed", "plain", "reference")),
         "table": Key(256, 8, 100_000),
         "cache_bytes": Key(65536, 16384, 64_000_000_000),
-        "introductions": Key(16, 1, 64),
         "silent": Key(0.0, 0, 1),  # the part that behaves well but relays nothing
     },
     "introducers": {

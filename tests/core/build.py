@@ -62,7 +62,7 @@ def build() -> None:
     )
     distribution = Distribution(
         {
-            "ext_modules": cythonize(
+            "ext_modules": cythonize(  # type: ignore[no-untyped-call]
                 [extension],
                 build_dir="build/tests",
                 force=True,

@@ -270,7 +270,7 @@ def forged(rng: random.Random) -> bytes:
             "cacheSummaryHash": "ab" * 20,
             "uptime": 30000.0,
         }
-        chosen = {key: value for key, value in keys.items() if rng.random() < 0.5}
+        chosen: dict[str, Any] = {key: value for key, value in keys.items() if rng.random() < 0.5}
         data = stranger.ping(bare=rng.random() < 0.5, **chosen)
     return data + rng.choice([b"", b"\0" * rng.randrange(1, 300)])
 

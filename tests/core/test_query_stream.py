@@ -231,7 +231,9 @@ def test_answers_with_an_event_hash_are_not_stale(world: World) -> None:
     data = asker.query(named("unknown"), named("q"), world.wall_ms)
     world.send(asker, data)
     frame = codec.decode(answer(data, b"x"))
-    values: dict[str, Any] = {key: frame[key] for key in ("packet_id", "cluster_id", "usr3", "usr4", "message")}
+    values: dict[str, Any] = {
+        key: value for key, value in frame.items() if key in ("packet_id", "cluster_id", "usr3", "usr4", "message")
+    }
     found = codec.encode(codec.QUERY, usr1=b"123" + bytes(29), **values)
     assert len(world.send(other, found)) == 1
 

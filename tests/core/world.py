@@ -285,7 +285,7 @@ class World:
         self.prove(peer)
         self.send(peer, peer.connection_ping())
         view = self.view(peer)
-        assert view is not None, "not known"
+        assert view is not None
         assert view["connected"], view
         return peer
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import programs
-from tests.hostile.forge import Forger
 from tests.interop import sut
 from tests.interop.raw import RawPeer
 from tests.interop.reference import Client, Entry, ReferenceProcess

@@ -175,7 +175,7 @@ def spoofed_join(scene: Scene, victim: Endpoint) -> Shot:
 
 
 def spoofed_query(scene: Scene, victim: Endpoint) -> Shot:
-    question = {"usr1": now_text(), "usr3": os.urandom(32), "usr4": b"1"}
+    question: dict[str, Any] = {"usr1": now_text(), "usr3": os.urandom(32), "usr4": b"1"}
     return victim, Packet(datagram.QUERY, cluster_id=CLUSTER_ID, json={"packetId": fresh()}, **question)
 
 
