@@ -121,6 +121,7 @@ def test_files_belong_to_whom_they_should(machine: Machine) -> None:
         "660 srpnode srpnode /run/srpnode/control.sock",
     ]
     machine.run("test", "-f", "/usr/share/man/man8/srpnode.8.gz")
+    assert "draft" in machine.run("srpnode", "sim", "--help").stdout  # a shipped scenario
     assert "srpnode" in machine.run("cat", "/etc/ufw/applications.d/srpnode").stdout
 
 
