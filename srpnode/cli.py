@@ -363,9 +363,9 @@ def client(options: argparse.Namespace) -> int:
 
 def sim(words: list[str]) -> int:
     """srpnode sim"""
-    from importlib import import_module
+    from srpnode.sim import command
 
-    return int(import_module("srpnode.sim.command").main(words))
+    return command.main(words)
 
 
 def bench(words: list[str]) -> int:
