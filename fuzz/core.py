@@ -61,6 +61,7 @@ class Sequence:
             "parked": rng.choice([0, 1, 4, 64]),
             "return_routes": rng.choice([8, 64]),
             "sync_jobs": rng.choice([0, 1, 4, 16]),
+            "deferred_joins": rng.choice([0, 1, 8]),
             "queue_datagrams": rng.choice([64, 64, 4096]),
             "cache_max_bytes": rng.choice([16_384, 16_384, 50_000, 1_100_000]),
             "cache_ttl": rng.choice([5, 21_600]),

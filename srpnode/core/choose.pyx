@@ -15,6 +15,8 @@ cdef enum:
     FANOUT = 3                  # members that a packet goes to (draft, STATE_4)
     NEWEST = 2                  # of them, those met last of
     LOOK = 48                   # that many
+    LATE_HOPS = 4
+    LATE_FANOUT = 5
     HUB_FANOUT = 108
     HUB_LOOK = 512
     HUB_DATAGRAMS_PER_S = 20000 # beyond that a hub sends to as few as everybody
@@ -173,23 +175,24 @@ cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
             rank += memcmp(s.peers.peer[s.peers.indexed[i]].id, s.peer_id, 32) < 0
     return rank
 
-cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own,
+cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, uint32_t hops,
                              Choice *without) noexcept nogil:
     """Who gets a published packet from us. own: we are its publisher.
 
     A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few; its own
     packet to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
-    first, because it alone knows who came a moment ago; several hubs share the members. Where members are lacking, others carry it.
+    first, because it alone knows who came a moment ago; several hubs share the members. A packet that has come a long way is in a
+    network that its hubs do not cover: there it goes to more. Where members are lacking, others carry it.
     """
-    cdef uint32_t hubs = 1, rank
+    cdef uint32_t hubs = 1, rank, fanout = FANOUT if hops < LATE_HOPS else LATE_FANOUT
     choice.count = choice.friends = 0
     if s.owns == 0 and s.hub_datagrams < HUB_DATAGRAMS_PER_S:
         rank = rank_among_hubs(s, &hubs)
         turn_best(s, choice, subcluster, HUB_FANOUT, HUB_LOOK, False, hubs, rank, without)
         s.hub_datagrams += choice.count
     else:
-        turn(s, choice, subcluster, FANOUT - NEWEST, without)
-        turn_best(s, choice, subcluster, FANOUT, LOOK, True, 1, 0, without)
+        turn(s, choice, subcluster, fanout - NEWEST, without)
+        turn_best(s, choice, subcluster, fanout, LOOK, True, 1, 0, without)
     if choice.count < FANOUT:
         turn(s, choice, cluster, FANOUT, without)
     choice.friends = choice.count

@@ -73,7 +73,8 @@ def _chart(chart: Chart, offset: int) -> str:
     for value in ticks(y_low, y_high):
         out.append(f'<path d="M{x(x_low)} {y(value)}H{x(x_high)}" stroke="#e4e4e4"/>\n')
         out.append(f'<text x="{LEFT - 6}" y="{y(value) + 4}" text-anchor="end">{value:g}</text>\n')
-    out.append(f'<text x="{(LEFT + WIDTH) // 2}" y="{offset + HEIGHT - 10}" text-anchor="middle">{escape(chart.x_label)}</text>\n')
+    center = (LEFT + WIDTH) // 2
+    out.append(f'<text x="{center}" y="{offset + HEIGHT - 10}" text-anchor="middle">{escape(chart.x_label)}</text>\n')
     middle = offset + (HEIGHT + TOP - BOTTOM) // 2
     out.append(f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(chart.y_label)}</text>\n')
     for i, line in enumerate(chart.lines):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import os
@@ -98,13 +97,29 @@ def _run(job: Job, share: SimpleQueue[tuple[int, float]] | None) -> dict[str, An
 _share: SimpleQueue[tuple[int, float]] | None = None
 
 
+_stopped = False
+
+
+def _stop(number: int, frame: object) -> None:
+    global _stopped
+    first, _stopped = not _stopped, True
+    if first:
+        raise KeyboardInterrupt
+
+
 def _worker(queue: SimpleQueue[tuple[int, float]]) -> None:
     global _share
     _share = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, _stop)
 
 
-def _work(job: Job) -> dict[str, Any]:
-    return _run(job, _share)
+def _work(job: Job) -> dict[str, Any] | None:
+    """One run in a process of its own; None when the whole was interrupted before."""
+    try:
+        return None if _stopped else _run(job, _share)
+    except KeyboardInterrupt:  # between two runs
+        return None
 
 
 class Bar:
@@ -124,7 +139,8 @@ class Bar:
             filled = round(width * min(1.0, self.done / self.total))
             spent = time.monotonic() - self.started
             left = spent * (self.total / self.done - 1) if self.done > 0 else 0.0
-            sys.stderr.write(f"\r[{'#' * filled}{'.' * (width - filled)}] {100 * self.done / self.total:3.0f} % {left:5.0f} s left")
+            bar = "#" * filled + "." * (width - filled)
+            sys.stderr.write(f"\r[{bar}] {100 * self.done / self.total:3.0f} % {left:5.0f} s left")
             sys.stderr.flush()
 
     def end(self) -> None:
@@ -135,7 +151,7 @@ class Bar:
 
 
 def _all(jobs: list[Job], parallel: int) -> list[dict[str, Any]]:
-    """All runs; fewer when interrupted. Every process hears the terminal's interrupt, and hands in what it has."""
+    """All runs; fewer when interrupted. On an interrupt every process ends its run and hands in what it has."""
     bar = Bar(len(jobs))
     queue: SimpleQueue[tuple[int, float]] = multiprocessing.get_context("fork").SimpleQueue()
     results: list[dict[str, Any]] = []
@@ -157,12 +173,17 @@ def _all(jobs: list[Job], parallel: int) -> list[dict[str, Any]]:
                     while not queue.empty():
                         bar.add(queue.get()[1])
             except KeyboardInterrupt:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                time.sleep(1.0)  # what runs ends now, and is handed in
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid or 0, signal.SIGUSR1)
+                deadline = time.monotonic() + 10
+                while time.monotonic() < deadline and not all(one.ready() for one in waiting):
+                    time.sleep(0.1)
             for one in waiting:
-                if one.ready():
-                    with contextlib.suppress(KeyboardInterrupt):
-                        results.append(one.get())
+                result = one.get() if one.ready() else None
+                if result is not None:
+                    results.append(result)
     finally:
         bar.end()
     return results
@@ -195,13 +216,17 @@ def charts(results: list[dict[str, Any]], title: str) -> list[chart.Chart]:
                         dashed=kind == "strict",
                     )
                 )
-    reach = chart.Chart(f"{title}: reach of one packet, {len(results)} runs", "seconds", "% of subscribers", (0, 3), (0, 100), lines)
+    name = f"{title}: reach of one packet, {len(results)} runs"
+    reach = chart.Chart(name, "seconds", "% of subscribers", (0, 3), (0, 100), lines)
     return [size, reach]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; exit status 0 fine, 1 refused or interrupted, 2 usage."""
     options = parser().parse_args(argv)
+    # Also where it is started in the background of a script, which has it ignored; SIGTERM ends a run likewise.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         what = _load(options)
     except ScenarioError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import time
 from array import array
 from collections.abc import Callable
@@ -94,7 +94,7 @@ class Experiment:
         if publish["flood_per_s"] > 0:
             world.at(self.offset + us(publish["start_s"]), self.flood)
         for fault in s["fault"]:
-            world.at(self.offset + us(fault["at_s"]), lambda fault=fault: self.fail(fault))
+            world.at(self.offset + us(fault["at_s"]), functools.partial(self.fail, fault))
 
     def _core(self, group: int) -> dict[str, Any]:
         """Settings of a core: small ones for peers, so that many of them fit."""
@@ -146,7 +146,7 @@ class Experiment:
                 break
         if kind == "none":
             return None
-        box, used = self.boxes.get(kind, (-1, nat["hosts"]))
+        box, used = self.boxes.get(kind, (-1, int(nat["hosts"])))
         if used >= nat["hosts"]:
             box, used = self.world.add_box(
                 NAT_KINDS.index(kind), timeout_us=us(nat["timeout_s"]), ports=nat["ports"], hairpin=nat["hairpin"]
@@ -248,7 +248,7 @@ class Experiment:
             for i, host in enumerate(victims):
                 # Who slept wakes up within a tenth of the time; who restarts is back at once.
                 spread = us(fault["for_s"]) * i // (10 * len(victims)) if kind == "away" else 0
-                world.at(until + spread, lambda host=host: self.back(host))
+                world.at(until + spread, functools.partial(self.back, host))
 
     def back(self, host: int) -> None:
         """A host that was off comes back, unless it has left for good meanwhile."""
@@ -360,8 +360,6 @@ def _curve(packet: dict[str, Any], *, ready_only: bool) -> list[float]:
             continue
         if delay >= 0:
             got.append(delay)
-            if 0 <= gone < delay:  # came back later
-                pass
         elif gone >= 0:
             lost.append(gone)
         else:
@@ -380,10 +378,8 @@ def _curve(packet: dict[str, Any], *, ready_only: bool) -> list[float]:
 
 
 def _quantile_ms(packet: dict[str, Any], part: float) -> float | None:
-    delays = sorted(delay for delay in packet["delay"] if delay >= 0)
-    with contextlib.suppress(IndexError):
-        return delays[int(part * len(delays))] / 1000
-    return None
+    delays: list[int] = sorted(delay for delay in packet["delay"] if delay >= 0)
+    return delays[int(part * len(delays))] / 1000 if delays else None
 
 
 def simulate(scenario: Scenario, seed: int, progress: Progress | None = None) -> dict[str, Any]:

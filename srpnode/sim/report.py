@@ -102,7 +102,8 @@ def text(title: str, results: list[Result]) -> str:
     """The summary for people."""
     figures = summarize(results)
     events, wall = sum(r["events"] for r in results), sum(r["wall_s"] for r in results)
-    lines = [f"{title}: {len(results)} run{'s' * (len(results) != 1)}" + ", interrupted" * any(r["interrupted"] for r in results)]
+    broken = ", interrupted" if any(r["interrupted"] for r in results) else ""
+    lines = [f"{title}: {len(results)} run{'s' if len(results) != 1 else ''}{broken}"]
     for name, label, factor, unit in ROWS:
         if name in figures:
             mean, half = figures[name]

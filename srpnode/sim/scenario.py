@@ -150,9 +150,10 @@ def _value(where: str, key: Key, value: Any) -> Any:
     wanted: tuple[type, ...] = (int, float) if isinstance(key.default, float) else (type(key.default),)
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         raise ScenarioError(f"{where}: must be {'a number' if float in wanted else wanted[0].__name__}, not {value!r}")
-    if isinstance(value, (str, bool)):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
-    if not key.low <= value <= key.high:  # also refuses nan
+    number = float(value)
+    if not key.low <= number <= key.high:  # also refuses nan
         raise ScenarioError(f"{where}: must be {key.low:g} to {key.high:g}, not {value}")
     return value
 

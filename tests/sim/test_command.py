@@ -94,14 +94,17 @@ def test_text_and_override(small: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "reach in 0.72 s" in told
 
 
-def test_an_interrupt_prints_what_there_is(small: str) -> None:
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_prints_what_there_is(small: str, jobs: str) -> None:
     command = [sys.executable, "-m", "srpnode.sim.command", small, "--set", "duration_s=100000", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as run:
+    command += ["--seeds", "4", "--jobs", jobs]
+    root, pipe = Path(__file__).parents[2], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=root) as run:
         time.sleep(6)
         assert run.poll() is None, run.communicate()[1]
         os.kill(run.pid, signal.SIGINT)
         out, err = run.communicate(timeout=60)
     assert run.returncode == 1, err
     told = json.loads(out)
-    assert told["runs"][0]["interrupted"]
-    assert told["runs"][0]["virtual_us"] > 0
+    assert len(told["runs"]) == int(jobs)
+    assert all(run["interrupted"] and run["virtual_us"] > 0 for run in told["runs"])
