@@ -62,7 +62,7 @@ def build() -> None:
     )
     distribution = Distribution(
         {
-            "ext_modules": cythonize(  # type: ignore[no-untyped-call]
+            "ext_modules": cythonize(
                 [extension],
                 build_dir="build/tests",
                 force=True,
