@@ -96,7 +96,6 @@ def test_killed_while_serving_reloading_and_stopping(node: Node) -> None:
         if reload is not None:
             reload.wait(60)
         check_state(node, config)
-        node._said = type(node._said)()
         node.start()
         assert node.ask("info") == entries
     done = srpnode("ping", "-n", "1", f"127.0.0.1:{node.ports[0]}")
