@@ -67,6 +67,7 @@ class Sequence:
             "cache_ttl": rng.choice([5, 21_600]),
             "keep_alive": rng.choice([1.0, 30.0]),
             "seed": rng.randbytes(32),
+            "selection": rng.choice(["plain", "plain", "weighed", "reference"]),
             "address": rng.choice([0, number(NODE_ADDRESS)]),
             **self.limits(),
         }
@@ -75,6 +76,7 @@ class Sequence:
                 nat_type=rng.choice([0, 5, 7, 31]), attempts=rng.choice([1, 8]), app_bytes=rng.choice([256, 20_000])
             )
             settings.update(pool_open=rng.choice([0, 16, 256]))
+        self.fanout = {"plain": 4, "weighed": 112, "reference": 6}[settings["selection"]]
         self.world = World(siblings=self.siblings, **settings)
         self.node = self.world.node
         networks = rng.choice([["198.51.100"], ["198.51.100", "198.51.101", "10.0.0", "127.0.0"]])
@@ -328,10 +330,10 @@ class Sequence:
             codec.PING: 3 + 1,
             codec.PONG: 2 + proof,
             codec.JOIN: 2 * (16 + 3) + 4 + 2,
-            codec.PUBLISH: 4 * (1 + gone),
+            codec.PUBLISH: self.fanout * (1 + gone),
             codec.STREAM: 1,
             codec.SYNC: 16 * 8 + 16,
-            codec.QUERY: 4,
+            codec.QUERY: self.fanout,
             codec.INTRO: 1,
         }.get(kind, 0) + (2 if self.client else 0)
 
@@ -426,7 +428,7 @@ class Sequence:
         sent = world.tick()
         self.check_counts(before, 0, sent)
         self.check_sent(sent, proven | self.proven() | {sibling.endpoint for sibling in self.siblings}, None)
-        assert len(sent) <= 256 + 64 * 4 + 64 * 64 + (4000 if self.client else 0)
+        assert len(sent) <= 256 + 64 * self.fanout + 64 * 64 + (4000 if self.client else 0)
         if not self.client:
             assert self.node.next_due_us() > world.mono_us or world.cached()
         self.keep(sent)

@@ -181,7 +181,9 @@ def test_relayed_joins_are_never_introduced(world: World, hops: int) -> None:
     assert world.view(joiner) is None
     for item in sent:
         assert item.frame["hops"] == 16, "the receiver must not relay it"
-        assert (item.message["address"], item.message["port"]) == (NODE_ADDRESS, NODE_PORT), "names an endpoint that nobody proved"
+        assert (item.message["address"], item.message["port"]) == (NODE_ADDRESS, NODE_PORT), (
+            "names an endpoint that nobody proved"
+        )
         assert (item.message["rendezvousAddress"], item.message["rendezvousPort"]) == relay.endpoint
         assert item.message["requesterPeerId"] == joiner.peer_id.hex()
 
