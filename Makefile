@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: all build conf run test lint bench hostile soak deb check-cython0 test-tools reference machine clean
+.PHONY: lab all build conf run test lint bench hostile soak deb check-cython0 test-tools reference machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -142,6 +142,10 @@ hostile: build test-tools
 
 soak: build test-tools
 	$(ALONE) tests.hostile.soak $(ARGS)
+
+# Real kernel NATs in namespaces: the whole matrix. `make lab ARGS="--clients srpnode,srpnode --tries 30"`, see docs/nat-lab.md.
+lab: build test-tools
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.lab $(ARGS)
 
 bench: build
 	$(VENV)/bin/python bench/run.py $(ARGS)
