@@ -685,8 +685,9 @@ cdef class Node:
         buffer = self.scratch
         d.data = buffer
         d.len = <uint32_t>n
-        d.addr = address_number(source[0])
-        d.port = source[1]
+        host, port = source  # not by index: these modules are compiled without checks of bounds
+        d.addr = address_number(host)
+        d.port = port
         d.local = address_number(local)
         d.socket = <uint16_t>socket
         now.mono_us = mono_us
