@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: all build conf run test lint bench deb check-cython0 test-tools machine clean
+.PHONY: lab all build conf run test lint bench hostile soak deb check-cython0 test-tools reference machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -80,6 +80,10 @@ $(STAMPS)/test-tools: requirements/test.txt $(STAMPS)/venv $(STAMPS)/test-packag
 
 test-tools: $(STAMPS)/test-tools
 
+# The unmodified JavaScript peer, for tests and for a first look: see README.md.
+reference: test-tools
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -c 'from tests.node import reference_dir; print(reference_dir())'
+
 lint: build test-tools
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict --explicit-package-bases srpnode tests
@@ -123,9 +127,25 @@ MACHINE_PACKAGES := dbus,iproute2,libssl3,procps,python3-nacl,python3-prometheus
 machine: build/machine/root.tar
 build/machine/root.tar: Makefile | $(STAMPS)/test-packages
 	@mkdir -p build/machine
-	@mmdebstrap --quiet --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
+	@mmdebstrap --quiet --format=tar --variant=minbase --include=$(MACHINE_PACKAGES) bookworm $@.new \
 	  $(wildcard /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) >build/machine/log 2>&1 \
 	  && mv $@.new $@ || { tail -5 build/machine/log; echo "no image: the tests of the package will be skipped"; rm -f $@.new; }
+
+# The long forms of tests/hostile, in a network namespace of their own: what reaches a victim (and beside it from two reference
+# introducers), service under floods; and a soak. As root.
+ALONE = unshare --net sh -ec 'ip link set lo up; PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; exec python -m "$$@"' sh
+
+hostile: build test-tools
+	$(ALONE) tests.hostile.weapon
+	$(ALONE) tests.hostile.weapon --reference
+	$(ALONE) tests.hostile.flood $(ARGS)
+
+soak: build test-tools
+	$(ALONE) tests.hostile.soak $(ARGS)
+
+# Real kernel NATs in namespaces: the whole matrix. `make lab ARGS="--clients srpnode,srpnode --tries 30"`, see docs/nat-lab.md.
+lab: build test-tools
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.lab $(ARGS)
 
 bench: build
 	$(VENV)/bin/python bench/run.py $(ARGS)

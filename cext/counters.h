@@ -20,6 +20,7 @@
     X(budget)             /* an answer that would exceed three bytes per byte received */ \
     X(self_named)         /* claims our own peerId */ \
     X(name_taken)         /* claims the peerId of another proven endpoint */ \
+    X(name_unproven)      /* a peer that has a name claims another, and has not said so in a pong yet */ \
     X(pong_unasked)       /* answers no ping of ours */ \
     X(peers_full) \
     X(peers_address)      /* more peers on one address than allowed */ \

@@ -1,6 +1,6 @@
-"""Whatever anybody sends, in whatever order: after every datagram, tick and command the node's tables are consistent, every datagram
-is handled or dropped exactly once, nobody unproven makes it send more than three bytes for one or to anybody else, and what it
-relays is what it got, one hop older.
+"""Whatever anybody sends, in whatever order: after every datagram, tick and command the node's tables are consistent, every
+datagram is handled or dropped exactly once, nobody unproven makes it send more than three bytes for one or to anybody else, and
+what it relays is what it got, one hop older.
 
     python -m fuzz.core [SEED [SEQUENCES [STEPS]]]
 
@@ -61,17 +61,22 @@ class Sequence:
             "parked": rng.choice([0, 1, 4, 64]),
             "return_routes": rng.choice([8, 64]),
             "sync_jobs": rng.choice([0, 1, 4, 16]),
+            "deferred_joins": rng.choice([0, 1, 8]),
             "queue_datagrams": rng.choice([64, 64, 4096]),
             "cache_max_bytes": rng.choice([16_384, 16_384, 50_000, 1_100_000]),
             "cache_ttl": rng.choice([5, 21_600]),
             "keep_alive": rng.choice([1.0, 30.0]),
             "seed": rng.randbytes(32),
+            "selection": rng.choice(["plain", "plain", "weighed", "reference"]),
             "address": rng.choice([0, number(NODE_ADDRESS)]),
             **self.limits(),
         }
         if self.client:
-            settings.update(nat_type=rng.choice([0, 5, 7, 31]), attempts=rng.choice([1, 8]), app_bytes=rng.choice([256, 20_000]))
+            settings.update(
+                nat_type=rng.choice([0, 5, 7, 31]), attempts=rng.choice([1, 8]), app_bytes=rng.choice([256, 20_000])
+            )
             settings.update(pool_open=rng.choice([0, 16, 256]))
+        self.fanout = {"plain": 4, "weighed": 112, "reference": 6}[settings["selection"]]
         self.world = World(siblings=self.siblings, **settings)
         self.node = self.world.node
         networks = rng.choice([["198.51.100"], ["198.51.100", "198.51.101", "10.0.0", "127.0.0"]])
@@ -259,7 +264,10 @@ class Sequence:
         elif luck < 0.13:
             data = rng.randbytes(rng.randrange(200))
         elif luck < 0.14:
-            data = codec.encode(data[4] if len(data) > 4 and 0 < data[4] < 9 else 1, message=rng.choice([b"{}", b'{"address":' + b"[" * 900, b'{"port":0}', b"\xef\xbb\xbf{}"]))
+            data = codec.encode(
+                data[4] if len(data) > 4 and 0 < data[4] < 9 else 1,
+                message=rng.choice([b"{}", b'{"address":' + b"[" * 900, b'{"port":0}', b"\xef\xbb\xbf{}"]),
+            )
         return data
 
     # --- what must hold
@@ -322,10 +330,10 @@ class Sequence:
             codec.PING: 3 + 1,
             codec.PONG: 2 + proof,
             codec.JOIN: 2 * (16 + 3) + 4 + 2,
-            codec.PUBLISH: 4 * (1 + gone),
+            codec.PUBLISH: self.fanout * (1 + gone),
             codec.STREAM: 1,
             codec.SYNC: 16 * 8 + 16,
-            codec.QUERY: 4,
+            codec.QUERY: self.fanout,
             codec.INTRO: 1,
         }.get(kind, 0) + (2 if self.client else 0)
 
@@ -410,7 +418,9 @@ class Sequence:
     def time(self) -> None:
         """Time passes: a moment, a heartbeat, days. The clock of the wall may jump anywhere."""
         rng, world = self.rng, self.world
-        world.pass_time(rng.choice([0.0, 0.001, 0.01, 0.01, 0.2, 1.0, 1.0, 7.0, world.keep_alive, rng.choice([100.0, 5000.0, 10**7])]))
+        world.pass_time(
+            rng.choice([0.0, 0.001, 0.01, 0.01, 0.2, 1.0, 1.0, 7.0, world.keep_alive, rng.choice([100.0, 5000.0, 10**7])])
+        )
         if rng.random() < 0.02:
             world.wall_ms = rng.choice([0, 1, 1_700_000_000_000, 2**52])
         before = world.counters()
@@ -418,7 +428,7 @@ class Sequence:
         sent = world.tick()
         self.check_counts(before, 0, sent)
         self.check_sent(sent, proven | self.proven() | {sibling.endpoint for sibling in self.siblings}, None)
-        assert len(sent) <= 256 + 64 * 4 + 64 * 64 + (4000 if self.client else 0)
+        assert len(sent) <= 256 + 64 * self.fanout + 64 * 64 + (4000 if self.client else 0)
         if not self.client:
             assert self.node.next_due_us() > world.mono_us or world.cached()
         self.keep(sent)
@@ -431,7 +441,10 @@ class Sequence:
         if choice == 0:
             self.node.set_limits(**self.limits())
         elif choice == 1:
-            rules = [(rng.choice(self.peers).address, rng.choice([0, 8, 24, 32]), rng.random() < 0.8) for _ in range(rng.randrange(3))]
+            rules = [
+                (rng.choice(self.peers).address, rng.choice([0, 8, 24, 32]), rng.random() < 0.8)
+                for _ in range(rng.randrange(3))
+            ]
             self.node.set_rules(rules, rng.random() < 0.9, rng.sample(CLUSTERS, rng.randrange(3)), rng.random() < 0.3)
         elif choice == 2:
             self.node.set_rules()

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from srpnode import __version__, control, identity, info, interfaces, journal, metrics, service
@@ -70,6 +70,9 @@ class Daemon:
         self._overview: dict[str, Any] = {}
         self._overview_until = 0.0
         self._started = time.monotonic()
+        watchdog_s = service.watchdog_s()
+        self._beat_s = min(BEAT_S, watchdog_s / 3) if watchdog_s else BEAT_S
+        self._next_beat = 0.0
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._signals(stack)
         self._files = loaded.files
@@ -183,20 +186,16 @@ class Daemon:
 
     def serve(self) -> None:
         """Serves until a signal or until a loop has ended by itself."""
-        watchdog_s = service.watchdog_s()
-        beat_s = min(BEAT_S, watchdog_s / 3) if watchdog_s else BEAT_S
         save_s = min(SAVE_S, 2 * self.config.keep_alive)  # within it every live peer has proved itself again
-        next_beat = next_line = next_upkeep = 0.0
+        next_line = next_upkeep = 0.0
         next_save = time.monotonic() + save_s
         while not self._stopping:
             greeting = any(known.waiting for known in self._known)
-            for key, mask in self._selector.select(GREETING_TURN_S if greeting else min(TURN_S, beat_s)):
+            for key, mask in self._selector.select(GREETING_TURN_S if greeting else min(TURN_S, self._beat_s)):
                 key.data(mask)
             self._greet()
+            self._beat_when_due()
             now = time.monotonic()
-            if now >= next_beat:
-                next_beat = now + beat_s
-                self._beat(min(BEAT_TIMEOUT_S, beat_s))
             if now >= next_line:
                 next_line = now + STATUS_LINE_S
                 service.status(self._status_line())
@@ -212,6 +211,18 @@ class Daemon:
                 self._save_peers()
         service.stopping()
         self.tell.tell(journal.STOP, f"stops: {self._stopping}")
+
+    def _beat_when_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + self._beat_s
+            self._beat(min(BEAT_TIMEOUT_S, self._beat_s))
+
+    def _peers_of(self, worker: Worker) -> Iterator[dict[str, Any]]:
+        """All peers of one identity; a long list must not starve the watchdog. Raises StartError."""
+        for row in worker.each_peer():
+            self._beat_when_due()
+            yield row
 
     def _beat(self, timeout_s: float) -> None:
         """Every loop must handle a datagram of its own, or the watchdog is not fed."""
@@ -256,7 +267,7 @@ class Daemon:
     def _save_peers(self) -> None:
         for worker, known in zip(self.workers, self._known, strict=False):  # a start that failed has fewer workers
             with contextlib.suppress(StartError):  # the heartbeat tells it; the file stays as it is
-                known.write(worker.each_peer(), self.config.limits.kept_peers)
+                known.write(self._peers_of(worker), self.config.limits.kept_peers)
 
     def _effective(self, config: Config) -> tuple[Limits, Access]:
         try:
@@ -361,7 +372,7 @@ class Daemon:
     def peers_now(self) -> list[dict[str, Any]]:
         """All peers that the identities know."""
         try:
-            return [row for worker in self.workers for row in worker.each_peer()]
+            return [row for worker in self.workers for row in self._peers_of(worker)]
         except StartError as error:
             raise control.ControlError(str(error)) from None
 

@@ -95,7 +95,5 @@ async def find_peers(places: Iterable[str | tuple[str, int]], timeout_s: float =
     found = [asker.found[target] for target in places_once if target in asker.found]
     if len(found) < min(2, len(places_once)):
         silent = ", ".join(f"{target[0]}:{target[1]}" for target in places_once if target not in asker.found)
-        raise UnreachableError(
-            f"no answer from {silent} within {timeout_s:g} s: is the port right, does a firewall drop UDP?"
-        )
+        raise UnreachableError(f"no answer from {silent} within {timeout_s:g} s: is the port right, does a firewall drop UDP?")
     return found

@@ -1,6 +1,6 @@
 """The metrics page for Prometheus, from the same figures as `srpnode status`.
 
-prometheus_client takes 14 MB, so it is loaded by the first scrape: a node that nobody scrapes never pays for it.
+prometheus_client takes megabytes, so it is loaded by the first scrape: a node that nobody scrapes never pays for it.
 Labels come from fixed sets only (identity, packet type, reason), so that no stranger can make the page grow.
 """
 
@@ -99,15 +99,7 @@ def families(status: dict[str, Any]) -> "Iterator[Metric]":
 
     identities = status["identities"]
 
-    def counters(name: str, text: str, part: str, label: str) -> "Metric":
-        family = CounterMetricFamily(name, text, labels=("identity", label))
-        for identity in identities:
-            for item, value in identity[part].items():
-                family.add_metric((identity["name"], item), value)
-        return family
-
-    def gauges(name: str, text: str, part: str, label: str) -> "Metric":
-        family = GaugeMetricFamily(name, text, labels=("identity", label))
+    def by(family: "CounterMetricFamily | GaugeMetricFamily", part: str) -> "Metric":
         for identity in identities:
             for item, value in identity[part].items():
                 family.add_metric((identity["name"], item), value)
@@ -123,15 +115,15 @@ def families(status: dict[str, Any]) -> "Iterator[Metric]":
     version.add_metric((status["version"],), 1)
     yield version
     yield GaugeMetricFamily("srpnode_uptime_seconds", "Time since the start.", value=status["uptime"])
-    yield counters("srpnode_received", "Packets received, by type.", "received", "type")
-    yield counters("srpnode_sent", "Packets sent, by type.", "sent", "type")
-    yield counters("srpnode_dropped", "Packets dropped, by reason.", "drops", "reason")
-    yield counters("srpnode_events", "What the core did, by kind.", "events", "event")
-    yield counters("srpnode_udp", "System calls and datagrams, by kind.", "udp", "event")
+    yield by(CounterMetricFamily("srpnode_received", "Packets received, by type.", labels=("identity", "type")), "received")
+    yield by(CounterMetricFamily("srpnode_sent", "Packets sent, by type.", labels=("identity", "type")), "sent")
+    yield by(CounterMetricFamily("srpnode_dropped", "Packets dropped, by reason.", labels=("identity", "reason")), "drops")
+    yield by(CounterMetricFamily("srpnode_events", "What the core did, by kind.", labels=("identity", "event")), "events")
+    yield by(CounterMetricFamily("srpnode_udp", "System calls and datagrams, by kind.", labels=("identity", "event")), "udp")
     yield traffic("srpnode_received_bytes", "UDP payload received.", "in_bytes")
     yield traffic("srpnode_sent_bytes", "UDP payload sent.", "out_bytes")
-    yield gauges("srpnode_peers", "Known peers, by state.", "peers", "state")
-    yield gauges("srpnode_cache", "Stored packets, their bytes and the limit.", "cache", "measure")
+    yield by(GaugeMetricFamily("srpnode_peers", "Known peers, by state.", labels=("identity", "state")), "peers")
+    yield by(GaugeMetricFamily("srpnode_cache", "Stored packets, bytes and limit.", labels=("identity", "measure")), "cache")
     handling = HistogramMetricFamily(
         "srpnode_handling_seconds",
         "Time from the arrival of a batch of datagrams to the departure of what came of it.",

@@ -35,9 +35,7 @@ class Peer(Emitter):
     direct: whether it is reached without a proxy. They change when the network does. `on` hears what it streams to us.
     """
 
-    def __init__(
-        self, subcluster: Subcluster, peer_id: bytes, address: str, port: int, nat_type: int, direct: bool
-    ) -> None:
+    def __init__(self, subcluster: Subcluster, peer_id: bytes, address: str, port: int, nat_type: int, direct: bool) -> None:
         super().__init__(subcluster._network)
         self._subcluster = subcluster
         self._id = peer_id

@@ -71,6 +71,8 @@ from srpnode.core.types cimport (
 cdef enum:
     SECOND_JOIN_US = 1024000    # after the first: the reference repeats its join then, some meetings depend on it
     RESEND_AT_ONCE = 16
+    ENOUGH_MEMBERS = 24
+    JOINS_LATER = 8
     INTRODUCERS = 3             # indexed peers that a join goes to
 
 # --- the ring of what the application has not heard yet --------------------------------------------------------------------
@@ -286,7 +288,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     choice.count = none.count = 0
     for i in range(INTRODUCERS):
         choose_indexed(s, &choice, &choice)
-    choose_friends(s, &choice, own.key, own.cluster_key, choice.count + 2, &none)
+    choose_friends(s, &choice, own.key, own.cluster_key, choice.count + 2 if choice.count < 2 or s.reference else choice.count, &none)
     choose_strangers(s, &choice, 3, &none)
     at = out_reserve(s)
     if at == NULL or choice.count == 0:
@@ -306,6 +308,13 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
 cdef bint joins_possible(State *s) noexcept nogil:
     return srp_nat_valid(s.nat_type) and s.address != 0 and s.peers.indexed_count + s.peers.live_count != 0
 
+cdef int64_t join_interval_us(State *s, Own *own) noexcept nogil:
+    """Until the next join: a keep-alive, longer for who knows enough members. Heartbeats keep it known meanwhile."""
+    cdef uint32_t cluster = srp_cluster_find(&s.peers, own.key)
+    if not s.reference and cluster != <uint32_t>SRP_NONE and s.peers.cluster[cluster].members >= ENOUGH_MEMBERS:
+        return JOINS_LATER * s.keep_alive_us
+    return s.keep_alive_us
+
 cdef void send_joins(State *s) noexcept nogil:
     """Joins what is due: at once, 1.024 s later, then once every keep-alive."""
     cdef uint32_t i
@@ -318,7 +327,7 @@ cdef void send_joins(State *s) noexcept nogil:
         if own.used and own.due_us <= s.now.mono_us:
             send_join(s, own)
             own.clock += 1
-            own.due_us = s.now.mono_us + (SECOND_JOIN_US if own.clock == 1 else s.keep_alive_us)
+            own.due_us = s.now.mono_us + (SECOND_JOIN_US if own.clock == 1 else join_interval_us(s, own))
         if own.used and own.due_us < s.own_due_us:
             s.own_due_us = own.due_us
 

@@ -3,10 +3,10 @@ from libc.stdint cimport uint32_t, uint64_t
 from srpnode.core.state cimport State
 
 cdef enum:
-    CHOOSE_MAX = 64
+    CHOOSE_MAX = 128
 
 cdef struct Choice:
-    uint32_t peer[64]
+    uint32_t peer[CHOOSE_MAX]
     uint32_t count
     uint32_t friends        # how many of them share the cluster: they stand first
 
@@ -17,5 +17,5 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
 cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nogil
 cdef void choose_for_relay(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster,
                            Choice *without) noexcept nogil
-cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t hops,
+cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, uint32_t hops,
                              Choice *without) noexcept nogil

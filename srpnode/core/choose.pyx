@@ -2,12 +2,26 @@
 
 Reference: getPeers() takes three random live peers, one indexed peer more if none is among them, and one of the same
 cluster first. Here members of the same subcluster come first, then of the same cluster, then strangers, of two random ones
-the nearer (draft: peers are weighed by temporal distance).
+the nearer (draft: peers are weighed by temporal distance). Published packets have rules of their own, found by simulation
+(docs/simulation.md): choose_for_publish().
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 from srpnode.core.state cimport State, draw, draw_below
 from srpnode.core.types cimport SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
+
+cdef enum:
+    FANOUT = 3                  # members that a packet goes to (draft, STATE_4)
+    NEWEST = 2                  # of them, those met last of
+    LOOK = 48                   # that many
+    LATE_HOPS = 4
+    LATE_FANOUT = 5
+    HUB_FANOUT = 108
+    HUB_LOOK = 512
+    HUB_DATAGRAMS_PER_S = 20000 # beyond that a hub sends to as few as everybody
+    SILENT_US = 1000000
+    OTHER_RANK_US = 100000000
 
 cdef bint proven(State *s, uint32_t slot) noexcept nogil:
     """Whether the endpoint answered a ping that only it could answer, within four keep-alives."""
@@ -21,76 +35,17 @@ cdef bint among(Choice *choice, uint32_t slot) noexcept nogil:
             return True
     return False
 
-cdef bint suspect(State *s, uint32_t slot) noexcept nogil:
+cdef bint silent(State *s, uint32_t slot) noexcept nogil:
     """Whether its last ping has gone unanswered for so long that it is probably gone."""
     cdef srp_peer *p = &s.peers.peer[slot]
-    return p.last_ping_us >= 0 and s.now.mono_us - p.last_ping_us > 1000000
+    return p.last_ping_us >= 0 and s.now.mono_us - p.last_ping_us > SILENT_US
 
-cdef void turn_fresh(State *s, Choice *choice, uint64_t key, uint32_t want, uint32_t look, uint32_t mode, Choice *without) noexcept nogil:
-    cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
-    cdef srp_cluster *c
-    cdef srp_member *m
-    cdef srp_peer *p
-    cdef uint32_t steps, n = 0, i, first
-    cdef int64_t score[64]
-    cdef int64_t value
-    if cluster == <uint32_t>SRP_NONE:
-        return
-    c = &s.peers.cluster[cluster]
-    steps = look if look < c.members else c.members
-    first = choice.count
-    if want > CHOOSE_MAX:
-        want = CHOOSE_MAX
-    while steps > 0:
-        m = &s.peers.member[c.ring]
-        c.ring = m.ring_next
-        steps -= 1
-        p = &s.peers.peer[m.peer]
-        if p.live_at == <uint32_t>SRP_NONE or not proven(s, m.peer) or suspect(s, m.peer):
-            continue
-        if among(choice, m.peer) or among(without, m.peer):
-            continue
-        value = (s.now.mono_us - p.last_update_us) // 1000 + <int64_t>s.tune[6] * (p.distance_ms if p.distance_ms < 1000 else 200)
-        if mode == 1:
-            value = (s.now.mono_us - p.added_us) // 1000
-        if choice.count == want and value >= score[choice.count - 1]:
-            continue
-        i = choice.count if choice.count < want else want - 1
-        while i > first and score[i - 1] > value:
-            score[i] = score[i - 1]
-            choice.peer[i] = choice.peer[i - 1]
-            i -= 1
-        score[i] = value
-        choice.peer[i] = m.peer
-        if choice.count < want:
-            choice.count += 1
-
-cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t hops,
-                             Choice *without) noexcept nogil:
-    cdef bint hub = s.owns == 0
-    cdef uint32_t friends
-    choice.count = choice.friends = 0
-    if hub and hops <= 1 and s.tune[1] > s.tune[0]:
-        if s.tune[2]:
-            turn_fresh(s, choice, subcluster, s.tune[1], s.tune[2], s.tune[9], without)
-        else:
-            turn(s, choice, subcluster, s.tune[1], without)
-    elif s.tune[5]:
-        if s.tune[7]:
-            turn(s, choice, subcluster, s.tune[0] - s.tune[7], without)
-        turn_fresh(s, choice, subcluster, s.tune[0], s.tune[5], s.tune[8], without)
-    else:
-        turn(s, choice, subcluster, s.tune[0], without)
-    if choice.count < 3:
-        turn(s, choice, cluster, 3, without)
-        choose_strangers(s, choice, 3, without)
-    if s.tune[4]:
-        if hops == 0 or (hub and hops == 1):
-            choose_indexed(s, choice, without)
-            if hops == 0 and s.tune[4] > 1:
-                choose_indexed(s, choice, choice)
-    else:
-        choose_indexed(s, choice, without)
+cdef bint among_first(Choice *choice, uint32_t count, uint32_t slot) noexcept nogil:
+    cdef uint32_t i
+    for i in range(count):
+        if choice.peer[i] == slot:
+            return True
+    return False
 
 cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without) noexcept nogil:
     """Takes members of one cluster from its ring and leaves the cursor behind the last one looked at."""
@@ -115,12 +70,55 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
         steps -= 1
         if s.peers.peer[m.peer].live_at == <uint32_t>SRP_NONE or not proven(s, m.peer):
             continue
-        if s.tune[3] and suspect(s, m.peer):
+        if not s.reference and silent(s, m.peer):
             continue
         if among(choice, m.peer) or among(without, m.peer):
             continue
         choice.peer[choice.count] = m.peer
         choice.count += 1
+
+cdef void turn_best(State *s, Choice *choice, uint64_t key, uint32_t want, uint32_t look, bint newest, uint32_t hubs, uint32_t rank,
+                    Choice *without) noexcept nogil:
+    """Looks at `look` members of one cluster and takes the best: those known for the shortest time (newest), or those heard last.
+
+    Of several hubs each prefers the members that fall to its rank.
+    """
+    cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
+    cdef srp_cluster *c
+    cdef srp_member *m
+    cdef srp_peer *p
+    cdef uint32_t steps, i, first = choice.count
+    cdef int64_t score[CHOOSE_MAX]
+    cdef int64_t value
+    if cluster == <uint32_t>SRP_NONE:
+        return
+    c = &s.peers.cluster[cluster]
+    steps = look if look < c.members else c.members
+    if want > CHOOSE_MAX:
+        want = CHOOSE_MAX
+    while steps > 0 and want > first:
+        m = &s.peers.member[c.ring]
+        c.ring = m.ring_next
+        steps -= 1
+        p = &s.peers.peer[m.peer]
+        if p.live_at == <uint32_t>SRP_NONE or not proven(s, m.peer) or silent(s, m.peer):
+            continue
+        if among(without, m.peer) or among_first(choice, first, m.peer):
+            continue
+        value = s.now.mono_us - (p.added_us if newest else p.last_update_us)
+        if hubs > 1 and p.id[31] % hubs != rank:
+            value += OTHER_RANK_US
+        if choice.count == want and value >= score[want - 1]:
+            continue
+        i = choice.count if choice.count < want else want - 1
+        while i > first and score[i - 1] > value:
+            score[i] = score[i - 1]
+            choice.peer[i] = choice.peer[i - 1]
+            i -= 1
+        score[i] = value
+        choice.peer[i] = m.peer
+        if choice.count < want:
+            choice.count += 1
 
 cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
                          Choice *without) noexcept nogil:
@@ -166,6 +164,43 @@ cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nog
             choice.peer[choice.count] = slot
             choice.count += 1
             return
+
+cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
+    """Our place among the well-known peers that answer, ourselves included, and how many they are."""
+    cdef uint32_t i, rank = 0
+    hubs[0] = 1
+    for i in range(s.peers.indexed_count if s.peers.indexed_count < 16 else 16):
+        if proven(s, s.peers.indexed[i]):
+            hubs[0] += 1
+            rank += memcmp(s.peers.peer[s.peers.indexed[i]].id, s.peer_id, 32) < 0
+    return rank
+
+cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, uint32_t hops,
+                             Choice *without) noexcept nogil:
+    """Who gets a published packet from us. own: we are its publisher.
+
+    A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few; its own
+    packet to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
+    first, because it alone knows who came a moment ago; several hubs share the members. A packet that has come a long way is in a
+    network that its hubs do not cover: there it goes to more. Where members are lacking, others carry it.
+    """
+    cdef uint32_t hubs = 1, rank, fanout = FANOUT if hops < LATE_HOPS else LATE_FANOUT
+    choice.count = choice.friends = 0
+    if s.owns == 0 and s.hub_datagrams < HUB_DATAGRAMS_PER_S:
+        rank = rank_among_hubs(s, &hubs)
+        turn_best(s, choice, subcluster, HUB_FANOUT, HUB_LOOK, False, hubs, rank, without)
+        s.hub_datagrams += choice.count
+    else:
+        turn(s, choice, subcluster, fanout - NEWEST, without)
+        turn_best(s, choice, subcluster, fanout, LOOK, True, 1, 0, without)
+    if choice.count < FANOUT:
+        turn(s, choice, cluster, FANOUT, without)
+    choice.friends = choice.count
+    choose_strangers(s, choice, FANOUT, without)
+    if own or s.owns == 0:
+        choose_indexed(s, choice, without)
+    if own:
+        choose_indexed(s, choice, choice)
 
 cdef bint heard(State *s, uint32_t slot) noexcept nogil:
     return s.now.mono_us - s.peers.peer[slot].last_update_us < 4 * s.keep_alive_us

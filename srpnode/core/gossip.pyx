@@ -49,6 +49,7 @@ from srpnode.core.types cimport (
     srp_cluster_key,
     srp_cluster_release,
     srp_datagram,
+    srp_entry,
     srp_frame,
     srp_frame_decode,
     srp_message,
@@ -98,8 +99,9 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         cluster = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
-    if frame.type == SRP_PUBLISH and not s.reference and s.tune[0] != 0:
-        choose_for_publish(s, &choice, sub, cluster, frame.hops, &without)
+    if frame.type == SRP_PUBLISH and s.weighed:
+        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE, frame.hops,
+                           &without)
     else:
         choose_for_relay(s, &choice, sub, cluster, &without)
     set_hops(data, frame.hops + 1)
@@ -132,6 +134,14 @@ cdef void let_go(State *s, uint32_t entry) noexcept nogil:
     if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
         multicast(s, at, &frame, SRP_NONE)
 
+cdef void keep_away(State *s, uint32_t entry) noexcept nogil:
+    """A packet that is ejected for want of room is not taken in again while it lives. Full caches would else hand their packets
+    round for ever: each that comes back ejects another, which is multicast and comes back to somebody."""
+    cdef srp_entry *e = &s.store.entry[entry]
+    cdef int64_t left_ms = 1000 * (<int64_t>e.expires_s - s.now.mono_us // 1000000)
+    if left_ms > 0:
+        srp_recent_add(&s.gate_publish, srp_sip(&s.key, e.id, 32), s.now_ms, <uint32_t>left_ms, 0)
+
 cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil:
     """Stores a packet that is not in the cache; what must make room is relayed."""
     cdef uint32_t victim, cluster = SRP_NONE, ttl_s = frame.ttl // 1000
@@ -143,7 +153,11 @@ cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8
         if victim == <uint32_t>SRP_NONE:
             break
         s.counter[SRP_COUNT_cache_bucket_full if chain_full else SRP_COUNT_cache_ejected] += 1
-        let_go(s, s.store.newest if s.reference and not chain_full else victim)
+        if s.reference and not chain_full:
+            victim = s.store.newest
+        if not s.reference:
+            keep_away(s, victim)
+        let_go(s, victim)
     if c.len == 32:
         key = srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0)
         cluster = srp_cluster_find(&s.peers, key)

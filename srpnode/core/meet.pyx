@@ -18,7 +18,7 @@ from srpnode.core.choose cimport (
     proven,
 )
 from srpnode.core.out cimport out_commit, out_reserve, out_to
-from srpnode.core.reach cimport claim_name, connect, same_scope, scope_allows
+from srpnode.core.reach cimport claim_name, connect, park, same_scope, scope_allows
 from srpnode.core.punch cimport reached
 from srpnode.core.state cimport Deferred, Own, State, drop
 from srpnode.core.types cimport (
@@ -46,7 +46,6 @@ from srpnode.core.types cimport (
     SRP_FIELDS,
     SRP_HAS,
     SRP_HOPS_MAX,
-    SRP_HOPS_OFFSET,
     SRP_INTRO,
     SRP_JOIN,
     SRP_KEY_ADDRESS,
@@ -71,6 +70,7 @@ from srpnode.core.types cimport (
     SRP_PEER_NAMED,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
+    srp_cluster_find,
     srp_cluster_key,
     srp_datagram,
     srp_frame,
@@ -95,6 +95,7 @@ from srpnode.core.types cimport (
 )
 
 cdef enum:
+    INTRODUCED_BY_PEERS = 2  # members; a well-known node introduces more: limits.introductions
     STRANGERS = 3            # places that cluster members may leave to others
     UNPROVEN_TARGET_FANOUT = 1
     ECHO = 1                 # kinds of deferred joins
@@ -127,13 +128,19 @@ cdef bint build_intro(State *s, srp_packet *packet, srp_peer *about, bint rendez
     out_commit(s, size[0])
     return True
 
-cdef bint may_be_introduced(State *s, uint32_t slot) noexcept nogil:
-    """Counts an introduction against what one peer, joiner or not, may take part in during a minute."""
+cdef bint may_be_introduced(State *s, uint32_t slot, bint friend) noexcept nogil:
+    """Counts an introduction against what one peer, joiner or not, may take part in during a minute.
+
+    Strangers get a quarter of it, or a flood of joins for random clusters would leave a peer none with its own.
+    """
     cdef srp_peer *p = &s.peers.peer[slot]
+    cdef uint32_t most = s.limits.introductions_per_minute
+    if not friend:
+        most = (most + 3) // 4
     if p.window != s.minute:
         p.window = s.minute
         p.used_replicated = p.used_control = p.used_introductions = 0
-    if s.limits.introductions_per_minute != 0 and p.used_introductions >= s.limits.introductions_per_minute:
+    if most != 0 and p.used_introductions >= most:
         s.counter[SRP_COUNT_introductions_full] += 1
         return False
     p.used_introductions += 1
@@ -175,6 +182,17 @@ cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uin
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
 
+cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
+    """How many members a joiner is told of: all of a small subcluster, half the limit of a large one (more connections than that
+    cost more than they bring), two by a peer, which leaves the rest to the well-known ones."""
+    cdef uint32_t at
+    if s.owns != 0:
+        return INTRODUCED_BY_PEERS
+    at = srp_cluster_find(&s.peers, sub)
+    if at != <uint32_t>SRP_NONE and s.peers.cluster[at].members > s.limits.introductions + 1:
+        return (s.limits.introductions + 1) // 2
+    return s.limits.introductions
+
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
                             Choice *met) noexcept nogil:
     """Introduces a joiner to members of its subcluster and cluster, and to strangers in the places that these leave.
@@ -188,7 +206,7 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     if s.reference:
         choose_friends(s, &choice, 0, cluster, 1, met)
     else:
-        choose_friends(s, &choice, sub, cluster, s.limits.introductions, met)
+        choose_friends(s, &choice, sub, cluster, enough_introductions(s, sub), met)
     choose_strangers(s, &choice, STRANGERS + 1 if s.reference else STRANGERS, met)
     for i in range(choice.count):
         other = choice.peer[i]
@@ -197,9 +215,9 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
             continue
         if not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
             continue
-        if not s.peers.peer[other].flags & SRP_PEER_NAMED or not may_be_introduced(s, other):
+        if not s.peers.peer[other].flags & SRP_PEER_NAMED or not may_be_introduced(s, other, friend):
             continue
-        if not may_be_introduced(s, slot):
+        if not may_be_introduced(s, slot, friend):
             return
         introduce(s, d, frame, slot, other, False)
         if friend:
@@ -210,6 +228,33 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
 
 # --- relay ------------------------------------------------------------------------------------------------------------
 
+cdef void rebuild(State *s, srp_packet *packet, srp_datagram *d, srp_frame *frame, uint32_t hops) noexcept nogil:
+    """A received packet with other hops; its message is still to be written."""
+    cdef uint32_t i
+    packet.type = frame.type
+    packet.clock = frame.clock
+    packet.hops = hops
+    packet.index = frame.index
+    packet.ttl = frame.ttl
+    for i in range(SRP_FIELDS):
+        packet.field[i].at = d.data + frame.field[i].at
+        packet.field[i].len = frame.field[i].len
+
+cdef uint8_t *write_join(State *s, srp_packet *packet, srp_message *message, uint32_t *size) noexcept nogil:
+    """Writes the packet with this message to the slab; NULL when there is no room."""
+    cdef uint8_t *at = out_reserve(s)
+    cdef uint32_t offset
+    if at == NULL:
+        return NULL
+    offset = srp_message_offset(packet)
+    packet.field[SRP_MESSAGE].at = at + offset
+    packet.field[SRP_MESSAGE].len = srp_message_write(SRP_JOIN, message, <char *>at + offset, SRP_MESSAGE_MAX)
+    size[0] = srp_packet_encode(packet, at, SRP_DATAGRAM_MAX)
+    if size[0] == 0:
+        return NULL
+    out_commit(s, size[0])
+    return at
+
 cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot, uint64_t sub,
                         uint64_t cluster, Choice *met) noexcept nogil:
     """Passes a direct join on, with the proven endpoint and with us as the rendezvous peer. Not to those who were just
@@ -217,21 +262,20 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     cdef srp_packet packet
     cdef Choice choice
     cdef uint8_t *at
-    cdef uint32_t i, offset, size
+    cdef uint32_t i, size
     cdef srp_peer *p = &s.peers.peer[slot]
     if frame.hops >= SRP_HOPS_MAX or s.address == 0 or s.nat_type != 31:  # only one that all can reach is a rendezvous peer
         return
-    choose_for_relay(s, &choice, sub, cluster, met)
+    if s.reference:
+        choose_for_relay(s, &choice, sub, cluster, met)
+    else:  # members here were introduced already: this is for those elsewhere
+        choice.count = choice.friends = 0
+        choose_friends(s, &choice, sub, cluster, 1, met)
+        choose_strangers(s, &choice, 1, met)
+        choose_indexed(s, &choice, met)
     if choice.count == 0:
         return
-    packet.type = frame.type
-    packet.clock = frame.clock
-    packet.hops = frame.hops + 1 if frame.hops != 0 else 2  # at most 1 would make it a direct join of ours
-    packet.index = frame.index
-    packet.ttl = frame.ttl
-    for i in range(SRP_FIELDS):
-        packet.field[i].at = d.data + frame.field[i].at
-        packet.field[i].len = frame.field[i].len
+    rebuild(s, &packet, d, frame, frame.hops + 1 if frame.hops != 0 else 2)  # at most 1 would make it a direct join of ours
     message.has |= (1u << SRP_KEY_ADDRESS) | (1u << SRP_KEY_PORT) | (1u << SRP_KEY_RENDEZVOUS_ADDRESS) \
         | (1u << SRP_KEY_RENDEZVOUS_PORT) | (1u << SRP_KEY_RENDEZVOUS_TYPE) | (1u << SRP_KEY_RENDEZVOUS_PEER_ID) \
         | (1u << SRP_KEY_RENDEZVOUS_DEADLINE)
@@ -242,16 +286,9 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     message.rendezvous_type = s.nat_type
     memcpy(message.rendezvous_peer_id, s.peer_id, 32)
     message.rendezvous_deadline = <double>(s.now.wall_ms + s.keep_alive_us // 1000)
-    at = out_reserve(s)
+    at = write_join(s, &packet, message, &size)
     if at == NULL:
         return
-    offset = srp_message_offset(&packet)
-    packet.field[SRP_MESSAGE].at = at + offset
-    packet.field[SRP_MESSAGE].len = srp_message_write(frame.type, message, <char *>at + offset, SRP_MESSAGE_MAX)
-    size = srp_packet_encode(&packet, at, SRP_DATAGRAM_MAX)
-    if size == 0:
-        return
-    out_commit(s, size)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
         if same_scope(message.address, p.addr):  # elsewhere it would name another machine
@@ -267,11 +304,20 @@ cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
 
 cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot, uint64_t sub,
                   uint64_t cluster) noexcept nogil:
-    """Passes a relayed join on to members of its cluster, within the budget of the endpoints that it names."""
+    """Passes a relayed join on to members of its cluster, within the budget of the endpoints that it names.
+
+    Nobody proved the joiner's endpoint to us, and a reference peer that gets the copy sends introductions to whatever it names, has
+    its own peers ping it, and relays it to others who do the same: 54 datagrams at a stranger were measured for one join. So the copy
+    puts the joiner at ourselves, and it is at its last hop. What is left is all that a meeting needs: each receiver sends one join
+    to the rendezvous peer.
+    """
+    cdef srp_packet packet
     cdef Choice choice, without
-    cdef uint32_t i, hops
-    cdef srp_peer *p
+    cdef uint8_t *at
+    cdef uint32_t i, size
     cdef bint from_rendezvous
+    if s.address == 0:
+        return
     if frame.hops >= SRP_HOPS_MAX:
         drop(s, SRP_DROP_hops)
         return
@@ -294,12 +340,14 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             or (not from_rendezvous and not within_target_budget(s, message.rendezvous_address)):
         drop(s, SRP_DROP_relay_budget)
         return
-    hops = frame.hops + 1
-    for i in range(4):
-        d.data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
+    rebuild(s, &packet, d, frame, SRP_HOPS_MAX)
+    message.address = s.address
+    message.port = s.port
+    at = write_join(s, &packet, message, &size)
+    if at == NULL:
+        return
     for i in range(choice.count):
-        p = &s.peers.peer[choice.peer[i]]
-        out_to(s, p, d.data, frame.size)
+        out_to(s, &s.peers.peer[choice.peer[i]], at, size)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 # --- later ------------------------------------------------------------------------------------------------------------
@@ -457,7 +505,7 @@ cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_mes
             or not same_scope(s.peers.peer[slot].addr, s.peers.peer[other].addr):
         drop(s, SRP_DROP_rendezvous_unknown)
         return
-    if may_be_introduced(s, other) and may_be_introduced(s, slot):
+    if may_be_introduced(s, other, True) and may_be_introduced(s, slot, True):
         introduce(s, d, frame, slot, other, True)
 
 cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
@@ -496,7 +544,10 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if s.owns != 0:
             own = own_cluster(s, d.data, frame)
             if own != NULL:
-                answer_elsewhere(s, d, frame, message, own)
+                if message.rendezvous_address == d.addr or within_target_budget(s, message.rendezvous_address):
+                    answer_elsewhere(s, d, frame, message, own)
+                else:
+                    drop(s, SRP_DROP_relay_budget)
         # Not at once: the joiner's own join may be on its way here, and to a member that it is about to be introduced to
         # this copy would be the only one it takes.
         w = defer(s, PASS_ON, slot) if frame.size <= sizeof(w.data) else NULL
@@ -507,7 +558,9 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pass_on(s, d, frame, message, slot, sub_key, cluster_key)
         return
 
-    if not claim_name(s, slot, message.requester_peer_id):
+    if not claim_name(s, slot, message.requester_peer_id, False):
+        if p.flags & SRP_PEER_NAMED and not p.flags & SRP_PEER_INDEXED:
+            park(s, d, True)
         return
     # One join of a peer for a subcluster: not by its id alone, or anybody could use it up by sending it first, nor by its
     # claims, or a peer could have itself introduced again and again.

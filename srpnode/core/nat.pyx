@@ -181,6 +181,8 @@ cdef void finish(State *s) noexcept nogil:
     cdef srp_peer *p
     cdef uint8_t nat = 1 if r.dependent else 3
     nat |= 28 if knocks == 2 else 12 if knocks == 1 else 4
+    if s.address != 0 and (s.address != r.addr or s.port != r.port):
+        s.moved_us = s.now.mono_us  # what was proven before says nothing about ways to us now
     s.nat_type = nat
     s.address = r.addr
     s.port = r.port

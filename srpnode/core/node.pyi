@@ -52,7 +52,7 @@ class Node:
         app_bytes: int = 0,
         attempts: int = 0,
         pool_open: int = 0,
-        selection: str = "weighed",
+        selection: str = "plain",
         **limits: int | bool,
     ) -> None: ...
     def receive(

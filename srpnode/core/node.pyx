@@ -12,7 +12,7 @@ all memory is taken at construction; randomness comes from the seed. Every refus
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.app cimport (
     APP_ANSWER,
@@ -52,6 +52,7 @@ from srpnode.core.reach cimport (
 )
 from srpnode.core.state cimport (
     SRP_EVENTS,
+    SRP_POOL,
     SRP_RULES_MAX,
     Attempt,
     Deferred,
@@ -73,6 +74,7 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_denied_cluster,
     SRP_DROP_denied_prefix,
+    SRP_DROP_name_unproven,
     SRP_DROP_own_source,
     SRP_DROP_port_zero,
     SRP_DROP_probe_socket,
@@ -95,6 +97,7 @@ from srpnode.core.types cimport (
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SOCKET_MAIN,
+    SRP_SOCKET_POOL,
     SRP_SOCKET_PROBE,
     SRP_STREAM,
     SRP_SYNC,
@@ -230,6 +233,11 @@ cdef void after_proof(State *s, srp_datagram *d) noexcept nogil:
     if srp_frame_decode(waiting.data, waiting.len, &frame) != SRP_OK \
             or srp_message_read(waiting.data, &frame, &message) != SRP_OK:
         return
+    # It waited to be believed in the name that the proof gave, no other.
+    if s.peers.peer[slot].flags & SRP_PEER_NAMED \
+            and memcmp(s.peers.peer[slot].id, message.requester_peer_id, 32) != 0:
+        drop(s, SRP_DROP_name_unproven)
+        return
     if frame.type == SRP_JOIN:
         on_join(s, &waiting, &frame, &message, slot)
     else:
@@ -295,6 +303,7 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
         on_ping(s, d, &frame, &message, slot)
     elif frame.type == SRP_PONG:
         on_pong(s, d, &frame, &message, slot)
+        after_proof(s, d)  # a peer that was started anew under another name
     elif frame.type == SRP_JOIN:
         on_join(s, d, &frame, &message, slot)
     elif frame.type == SRP_PUBLISH:
@@ -333,6 +342,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
         s.unproven_used = 0
+        s.hub_datagrams = 0
         s.sync_work_used = 0
     if s.limits.bandwidth_out_bytes_per_second != 0:
         elapsed = now.mono_us - s.bandwidth_at_us
@@ -354,7 +364,9 @@ cdef class Node:
 
     peer_id, seed: 32 bytes each. address: the advertised IPv4 address as a number, host byte order (0: not known yet, then
     joins are not stamped). peers: (address number, port, peer_id) of other indexed peers. The rest are limits; sizes of tables
-    are fixed from here on. selection: "weighed", or "reference" for the rules of the reference peer, to compare with. Raises ValueError for sizes that cannot be, MemoryError.
+    are fixed from here on. selection: "plain", a packet goes to three peers; "weighed",
+    what simulation found to reach most (docs/simulation.md); "reference", the rules of the reference peer to compare with.
+    Raises ValueError for sizes that cannot be, MemoryError.
     """
 
     def __cinit__(self, *, bytes peer_id, bytes seed, uint32_t address=0, uint16_t port=0, uint16_t probe_port=0,
@@ -363,7 +375,7 @@ cdef class Node:
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t deferred_joins=256,
                   uint32_t queue_datagrams=16384,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="weighed", tune=(), **limits):
+                  uint32_t pool_open=0, selection="plain", **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
@@ -384,11 +396,13 @@ cdef class Node:
             raise ValueError("queue_datagrams: 64 to 1000000")
         if not 0.05 <= keep_alive <= 3600:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
-        if selection not in ("weighed", "reference"):
-            raise ValueError("selection: weighed or reference")
+        if selection not in ("plain", "weighed", "reference"):
+            raise ValueError("selection: plain, weighed or reference")
         if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
+        if app_bytes != 0:
+            app_bytes = srp_pow2(app_bytes)  # its counts wrap at 2^32
         fill_limits(&checked, limits)
         clusters = 2 * peers + 64
         gate = srp_recent_cells(gate_entries)
@@ -427,8 +441,7 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
-        for number, value in enumerate(tune):
-            s.tune[<int>number] = value
+        s.weighed = selection == "weighed"
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -666,6 +679,8 @@ cdef class Node:
             raise RuntimeError("take() the output first: it points into the datagram before")
         if n > 65536:
             raise ValueError("a datagram has at most 65536 bytes")
+        if not 0 <= socket < SRP_SOCKET_POOL + SRP_POOL:
+            raise ValueError("socket: 0 main, 1 probe, 2 to 257 the pool")
         self.scratch = bytearray(data)
         buffer = self.scratch
         d.data = buffer

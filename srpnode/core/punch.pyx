@@ -192,7 +192,8 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     memcpy(subject, message.requester_peer_id, 32)
     memcpy(subject + 32, &message.address, 4)
     memcpy(subject + 36, &message.port, 2)
-    key = srp_sip(&s.key, subject, 38) ^ srp_sip(&s.key, d.data + sub.at, sub.len)
+    # Once for each place of the other, and of ours.
+    key = srp_sip(&s.key, subject, 38) ^ srp_sip(&s.key, d.data + sub.at, sub.len) ^ <uint64_t>s.moved_us
     if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
         drop(s, SRP_DROP_intro_known)
         return
@@ -200,7 +201,7 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         s.counter[SRP_COUNT_gate_evicted] += 1
     known = srp_peers_named(&s.peers, message.requester_peer_id)
     if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known) \
-            and not moved(&s.peers.peer[known], message):
+            and not moved(&s.peers.peer[known], message) and s.peers.peer[known].last_proof_us >= s.moved_us:
         # Connected already, perhaps by a ping that named no cluster: let both sides hear of this one.
         met_by_frame(s, known, d.data, frame)
         send_connection_ping(s, s.peers.peer[known].addr, s.peers.peer[known].port, s.peers.peer[known].local,
@@ -214,7 +215,7 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         if s.attempt[i].strategy == 0:
             a = &s.attempt[i]
             break
-    if a == NULL:
+    if a == NULL or s.peers.count >= s.peers.capacity:
         drop(s, SRP_DROP_attempts_full)
         return
     memset(a, 0, sizeof(Attempt))
@@ -300,6 +301,12 @@ cdef void plan(State *s, Attempt *a) noexcept nogil:
     cdef int64_t at = a.next_us if a.next_us < a.deadline_us else a.deadline_us
     if a.strategy != 0 and at < s.attempts_due_us:
         s.attempts_due_us = at
+
+cdef void hold_attempt(State *s, const uint8_t *peer_id, int64_t until_us) noexcept nogil:
+    """It was reached, but its name is still with the endpoint where it was before: the attempt waits for that to be settled."""
+    cdef Attempt *a = attempt_for(s, peer_id)
+    if a != NULL and a.deadline_us < until_us:
+        a.deadline_us = until_us
 
 cdef bint was_opened(State *s, uint32_t addr, uint16_t port, const uint8_t *peer_id) noexcept nogil:
     """Whether we opened our way to this port of the peer that we were introduced to.

@@ -13,7 +13,7 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
 cdef void send_proof_ping(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil
 cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil
 cdef bint unpark(State *s, uint32_t addr, uint16_t port, srp_datagram *d) noexcept nogil
-cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogil
+cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint proved) noexcept nogil
 cdef void connect(State *s, uint32_t slot, uint8_t nat_type) noexcept nogil
 cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const uint8_t *subcluster, uint32_t length) noexcept nogil
 cdef bint scope_allows(State *s, uint32_t addr, uint16_t port) noexcept nogil

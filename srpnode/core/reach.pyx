@@ -11,7 +11,7 @@ from srpnode.core.app cimport met_by_frame, tell_leave
 from srpnode.core.choose cimport proven
 from srpnode.core.nat cimport compare_mapping, on_reflection_pong
 from srpnode.core.out cimport out_commit, out_push, out_reserve
-from srpnode.core.punch cimport forget_socket, reached, was_opened
+from srpnode.core.punch cimport attempt_for, forget_socket, hold_attempt, reached, was_opened
 from srpnode.core.state cimport (
     EVENT_CONNECTED,
     EVENT_GONE,
@@ -21,6 +21,8 @@ from srpnode.core.state cimport (
     EVENT_REFUSED,
     SRP_CHALLENGES,
     SRP_EVENTS,
+    SRP_OWN,
+    Attempt,
     Challenge,
     Event,
     Parked,
@@ -45,6 +47,7 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_budget,
     SRP_DROP_name_taken,
+    SRP_DROP_name_unproven,
     SRP_DROP_parking_replaced,
     SRP_DROP_peers_address,
     SRP_DROP_peers_full,
@@ -106,6 +109,8 @@ from srpnode.core.types cimport (
     srp_peers_set_live,
     srp_peers_unname,
     srp_prefix,
+    srp_recent_add,
+    srp_recent_find,
     srp_sip,
     srp_sip_key,
     srp_tally_get,
@@ -115,6 +120,8 @@ cdef enum:
     EPOCH_US = 64000000          # a proof pingId is good for one to two of them
     PARKED_MS = 4000             # a parked datagram waits that long for its proof
     CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
+    UPTIME_MAX_MS = 3600000
+    ASK_AGAIN_MS = 10000
     SCOPE_INVALID = 0
     SCOPE_LOOPBACK = 1
     SCOPE_PRIVATE = 2
@@ -254,9 +261,10 @@ cdef void send_connection_ping(State *s, uint32_t addr, uint16_t port, uint32_t 
         packet.field[SRP_SUBCLUSTER_ID].at = subcluster
         packet.field[SRP_SUBCLUSTER_ID].len = 32
     message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_PING_ID) | (1u << SRP_KEY_NAT_TYPE) \
-        | (1u << SRP_KEY_IS_CONNECTION)
+        | (1u << SRP_KEY_IS_CONNECTION) | (1u << SRP_KEY_CACHE_SUMMARY_HASH)
     message.truth = 1u << SRP_KEY_IS_CONNECTION
     memcpy(message.requester_peer_id, s.peer_id, 32)
+    memcpy(message.cache_summary_hash, s.store.top, 20)
     proof_id(s, addr, port, s.now.mono_us // EPOCH_US, message.ping_id)
     message.nat_type = s.nat_type
     finish_message(s, &packet, &message, at, addr, port, local, socket)
@@ -360,6 +368,7 @@ cdef void settle_challenges(State *s) noexcept nogil:
     cdef Challenge *c
     cdef srp_peer *holder
     cdef srp_peer *claimant
+    cdef Attempt *attempt
     cdef int i
     if s.challenges == 0:
         return
@@ -384,9 +393,17 @@ cdef void settle_challenges(State *s) noexcept nogil:
             srp_peers_name(&s.peers, c.claimant, c.id)
             s.counter[SRP_COUNT_names_moved] += 1
             log_event(s, EVENT_NAME_MOVED, 0, claimant.addr, claimant.port, c.id)
+            attempt = attempt_for(s, c.id)
+            if attempt != NULL:
+                connect(s, c.claimant, attempt.nat_type)
+                reached(s, c.claimant, c.id)
 
-cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogil:
-    """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names)."""
+cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint proved) noexcept nogil:
+    """Whether this proven endpoint may go by this peerId: it is free, its own already, or its holder is gone (design: names).
+
+    proved: a pong with our pingId says so. Anything else may be forged by whoever knows the endpoint: it can give a first name,
+    and have the endpoint asked for its new one, but not take away the name that it has.
+    """
     cdef uint32_t holder
     cdef srp_peer *p = &s.peers.peer[slot]
     if (p.flags & SRP_PEER_NAMED) and memcmp(p.id, peer_id, 32) == 0:
@@ -401,6 +418,12 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
     if p.flags & SRP_PEER_INDEXED:  # keeps the name it is configured with
         drop(s, SRP_DROP_name_taken)
         return False
+    if not proved and p.flags & SRP_PEER_NAMED:
+        drop(s, SRP_DROP_name_unproven)
+        if p.last_ping_us < 0 or s.now.mono_us - p.last_ping_us >= CHALLENGE_US:
+            p.last_ping_us = s.now.mono_us
+            send_plain_ping(s, p.addr, p.port, p.local, p.socket)
+        return False
     if holder == <uint32_t>SRP_NONE:
         srp_peers_name(&s.peers, slot, peer_id)
         return True
@@ -408,6 +431,8 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id) noexcept n
     log_event(s, EVENT_NAME_TAKEN, SRP_DROP_name_taken, p.addr, p.port, peer_id)
     if not (s.peers.peer[holder].flags & SRP_PEER_INDEXED):
         challenge(s, holder, slot, peer_id)
+        if s.attempts_active != 0:
+            hold_attempt(s, peer_id, s.now.mono_us + CHALLENGE_US + 500000)
     return False
 
 # --- peers ----------------------------------------------------------------------------------------------------------------
@@ -432,9 +457,18 @@ cdef uint32_t make_room(State *s) noexcept nogil:
     return victim
 
 cdef int64_t interval_us(State *s) noexcept nogil:
-    """From one heartbeat of a peer to its next; the same for all, so that they stay in order. Behind a NAT a little oftener, so
-    that a mapping that lives 30 s stays open."""
-    return s.keep_alive_us * 4 // 5 if s.reflection.wanted else s.keep_alive_us
+    """How often peers are pinged: once a keep-alive. Behind a NAT a little oftener, so that a mapping that lives 30 s stays open;
+    up to three times as often among peers who do not live long, or many of those that are chosen would be gone."""
+    cdef int64_t interval = s.keep_alive_us, wanted
+    if s.reflection.wanted:
+        interval = interval * 4 // 5
+    if s.typical_uptime_ms != 0 and s.weighed:
+        wanted = 250 * <int64_t>s.typical_uptime_ms
+        if wanted < s.keep_alive_us // 3:
+            wanted = s.keep_alive_us // 3
+        if wanted < interval:
+            interval = wanted
+    return interval
 
 cdef uint32_t admit(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
     """A place for an endpoint that just proved itself; SRP_NONE (counted) when a limit stands against it."""
@@ -498,15 +532,30 @@ cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const ui
 
 cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """What a ping with a NAT type does for a proven peer: a connection ping, or the heartbeat of one that we forgot."""
-    if not claim_name(s, slot, message.requester_peer_id):
+    if not claim_name(s, slot, message.requester_peer_id, False):
+        if s.peers.peer[slot].flags & SRP_PEER_NAMED and not s.peers.peer[slot].flags & SRP_PEER_INDEXED:
+            park(s, d, False)  # a peer that was started anew: served once it has answered
         return
     if SRP_HAS(message, SRP_KEY_UPTIME) and 0 <= message.uptime < 4e12:
         s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)
     connect(s, slot, message.nat_type)
     reached(s, slot, message.requester_peer_id)
     met_by_frame(s, slot, d.data, frame)
-    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
+    # Who says what it has needs an offer of ours only if that is something else.
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and (s.reference or not SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH) \
+            or memcmp(message.cache_summary_hash, s.store.top, 20) != 0):
         start_sync(s, slot)
+
+cdef bint asks_now(State *s, uint32_t addr, uint16_t port) noexcept nogil:
+    """Whether a stranger is asked for its proof. With a full table only now and then: two full peers that both answer a
+    ping with a ping, and never get to know each other, would go on for ever."""
+    cdef uint64_t key = ~srp_endpoint_hash(&s.peers, addr, port)
+    if s.peers.count < s.peers.capacity:
+        return True
+    if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
+        return False
+    srp_recent_add(&s.gate_other, key, s.now_ms, ASK_AGAIN_MS, 0)
+    return True
 
 cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """Answers with a pong from the main socket, perhaps a second from the probe socket, and asks a stranger for its proof."""
@@ -582,10 +631,21 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             pong.has |= 1u << SRP_KEY_PORT
             finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
-    if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE):
+    if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE) and asks_now(s, d.addr, d.port):
         send_plain_ping(s, d.addr, d.port, d.local, d.socket)
 
 # --- pong -----------------------------------------------------------------------------------------------------------------
+
+cdef void note_uptime(State *s, double uptime) noexcept nogil:
+    cdef int64_t value = UPTIME_MAX_MS if uptime > UPTIME_MAX_MS else <int64_t>uptime
+    if s.typical_uptime_ms != 0:
+        value = <int64_t>s.typical_uptime_ms + (value - <int64_t>s.typical_uptime_ms) // 8
+    s.typical_uptime_ms = <uint32_t>value if value > 1 else 1
+
+cdef bint missed(State *s, uint32_t slot, int64_t every_us) noexcept nogil:
+    """Whether a peer gave three heartbeats no answer (or none for four keep-alives): then it is gone."""
+    return not proven(s, slot) or (s.weighed and not s.peers.peer[slot].flags & SRP_PEER_INDEXED
+                                   and s.now.mono_us - s.peers.peer[slot].last_proof_us > 3 * every_us)
 
 cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """Takes the proof of an endpoint and measures its temporal distance (draft: the delta between request and answer)."""
@@ -620,12 +680,14 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         p.distance_ms = <uint32_t>delta if delta < 60000 else 60000
     if p.flags & SRP_PEER_INDEXED:
         srp_peers_set_live(&s.peers, slot, True)
+    elif SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime >= 0:
+        note_uptime(s, message.uptime)
     if first:
         s.counter[SRP_COUNT_proofs] += 1
         log_event(s, EVENT_PROVEN, 0, d.addr, d.port, message.responder_peer_id)
     p.local = d.local
     p.socket = d.socket
-    if not claim_name(s, slot, message.responder_peer_id):
+    if not claim_name(s, slot, message.responder_peer_id, True):
         return
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)
@@ -634,16 +696,31 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):
             connect(s, slot, message.nat_type)
         reached(s, slot, message.responder_peer_id)
-        start_sync(s, slot)
+        if s.reference:  # else our ping said what we have, and the other side starts
+            start_sync(s, slot)
 
 # --- heartbeats -----------------------------------------------------------------------------------------------------------
+
+cdef void introduce_ourselves(State *s, srp_peer *p) noexcept nogil:
+    """A heartbeat to a well-known peer names one of our subclusters, in turn: it may have been restarted."""
+    cdef uint32_t i, n = 0, wanted
+    if s.owns != 0 and not s.reference:
+        wanted = draw_below(s, s.owns)
+        for i in range(SRP_OWN):
+            if s.own[i].used:
+                if n == wanted:
+                    send_connection_ping(s, p.addr, p.port, p.local, p.socket, s.own[i].cluster, s.own[i].subcluster)
+                    return
+                n += 1
+    send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
 
 cdef void heartbeats(State *s) noexcept nogil:
     """Pings the peers whose turn has come, drops those that gave no proof for four keep-alives.
 
     Who joined in the same moment is not visited in the same moment: twice the even pace is worked off, after a burst.
     """
-    cdef int64_t step_us = s.keep_alive_us // (2 * (<int64_t>s.peers.count + 1)) + 1
+    cdef int64_t every_us = interval_us(s)
+    cdef int64_t step_us = every_us // (2 * (<int64_t>s.peers.count + 1)) + 1
     cdef int64_t most = (s.now.mono_us - s.heartbeat_at_us) // step_us
     cdef int64_t burst = 64 + 250000 // step_us
     cdef int visits = 256
@@ -662,7 +739,7 @@ cdef void heartbeats(State *s) noexcept nogil:
         p = &s.peers.peer[slot]
         if p.due_us > s.now.mono_us:
             return
-        if not proven(s, slot):
+        if missed(s, slot, every_us):
             if p.flags & SRP_PEER_INDEXED:
                 srp_peers_set_live(&s.peers, slot, False)
             else:
@@ -676,9 +753,9 @@ cdef void heartbeats(State *s) noexcept nogil:
         most -= 1
         s.heartbeat_at_us += step_us
         p.last_ping_us = s.now.mono_us
-        srp_peers_set_due(&s.peers, slot, s.now.mono_us + interval_us(s))
+        srp_peers_set_due(&s.peers, slot, s.now.mono_us + every_us)
         if p.flags & SRP_PEER_INDEXED:  # so that it counts us among its connected peers
-            send_connection_ping(s, p.addr, p.port, p.local, p.socket, NULL, NULL)
+            introduce_ourselves(s, p)
             if s.reflection.ready:  # the answer to a connection says nothing of our own address, this one does
                 send_plain_ping(s, p.addr, p.port, p.local, p.socket)
         else:

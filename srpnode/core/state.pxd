@@ -178,8 +178,8 @@ ctypedef struct State:
     uint16_t port
     uint16_t probe_port
     uint8_t nat_type
-    uint32_t tune[16]
     uint8_t reference                   # peers and packets are chosen as the reference does it, for comparison
+    uint8_t weighed                     # published packets by rules found in simulation
     int64_t keep_alive_us
     int64_t started_us
     uint32_t cache_ttl_s
@@ -232,6 +232,7 @@ ctypedef struct State:
     int64_t second_at_us
     uint32_t unproven_used
     uint32_t sync_work_used
+    uint32_t hub_datagrams              # of published packets, sent to many
     # times of the main loop
     int64_t heartbeat_at_us
     int64_t refresh_at_us
@@ -246,6 +247,7 @@ ctypedef struct State:
     uint32_t cluster_rules
     uint8_t cluster_rules_allow         # 1: only those listed, 0: all but those listed
     # as a peer of applications
+    int64_t moved_us                    # when our own address was found to be another
     Reflection reflection
     Own own[64]
     uint32_t owns
@@ -269,6 +271,7 @@ ctypedef struct State:
     uint32_t app_head
     uint32_t app_tail
     uint32_t clock
+    uint32_t typical_uptime_ms          # of the peers that answer us, a moving mean; 0: nobody has yet
     int64_t heard_us                    # last datagram of a proven peer
     # what happened
     uint64_t counter[256]

@@ -63,6 +63,7 @@ cdef enum:
     LARGE = 20000
     REFRESH_IDS = 512         # hashed in one slice
     SYNC_EVERY_US = 6000000
+    SYNC_FULL_US = 600000000
     SYNC_GATE_MS = 1000
     FILLING_US = 1500000
     WORK_PER_SECOND = 1000000 # ids hashed for summaries,
@@ -179,7 +180,11 @@ cdef void start_sync(State *s, uint32_t slot) noexcept nogil:
     """Offers our summary to a peer that connects, at most every six seconds (reference: on first contact)."""
     cdef srp_peer *p = &s.peers.peer[slot]
     cdef SyncJob *job
-    if p.last_sync_us >= 0 and s.now.mono_us - p.last_sync_us < SYNC_EVERY_US:
+    # Full caches stay different for good: comparing them again and again would send the same packets again and again.
+    cdef int64_t pause_us = SYNC_EVERY_US
+    if not s.reference and s.store.bytes > s.store_max // 4 * 3:
+        pause_us = SYNC_FULL_US
+    if p.last_sync_us >= 0 and s.now.mono_us - p.last_sync_us < pause_us:
         return
     job = new_job(s, slot)
     if job == NULL:

@@ -328,6 +328,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_budget
         SRP_DROP_self_named
         SRP_DROP_name_taken
+        SRP_DROP_name_unproven
         SRP_DROP_pong_unasked
         SRP_DROP_peers_full
         SRP_DROP_peers_address

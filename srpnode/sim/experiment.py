@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import time
 from array import array
 from collections.abc import Callable
@@ -14,8 +14,6 @@ from srpnode.sim.scenario import NAT_KINDS, Scenario
 from srpnode.sim.world import World
 
 INTRODUCERS, PEERS, SILENT, FLOODERS = range(4)  # groups of hosts
-import os
-TUNE = [int(x) for x in os.environ.get('TUNE','').split(',') if x]
 GROUP_NAMES = ("introducers", "peers", "silent", "flooders")
 CLUSTER = codec.sha256(b"cluster of the simulation")
 SUBCLUSTER = codec.sha256(b"subcluster of the simulation")
@@ -85,9 +83,9 @@ class Experiment:
             self.introducers.append(host)
         for host in self.introducers:
             self.start(host)
-        first = peers["count"] if peers["initial"] < 0 else peers["initial"]
+        first = self.first = max(1, peers["count"] if peers["initial"] < 0 else peers["initial"])
         for i in range(first):
-            world.at(us(peers["start_over_s"]) * i // max(first, 1), self.arrive)
+            world.at(us(peers["start_over_s"]) * i // first, self.arrive)
         if self.lifetime is not None:
             world.at(world.draw_from(self.gap), self.next_arrival)
         world.at(0, self.every_second)
@@ -96,7 +94,7 @@ class Experiment:
         if publish["flood_per_s"] > 0:
             world.at(self.offset + us(publish["start_s"]), self.flood)
         for fault in s["fault"]:
-            world.at(self.offset + us(fault["at_s"]), lambda fault=fault: self.fail(fault))
+            world.at(self.offset + us(fault["at_s"]), functools.partial(self.fail, fault))
 
     def _core(self, group: int) -> dict[str, Any]:
         """Settings of a core: small ones for peers, so that many of them fit."""
@@ -114,7 +112,7 @@ class Experiment:
         return {
             "nat_type": 0, "peers": table, "gate_entries": max(2048, min(16384, 4 * packets)), "meter_entries": 16, "parked": 8,
             "return_routes": 64, "sync_jobs": 8, "queue_datagrams": 64, "cache_max_bytes": s["peers"]["cache_bytes"],
-            "app_bytes": 8192, "attempts": 32, "introductions": s["peers"]["introductions"],
+            "app_bytes": 8192, "attempts": 32,
         }  # fmt: skip
 
     def start(self, host: int) -> None:
@@ -133,7 +131,6 @@ class Experiment:
             [(CLUSTER, SUBCLUSTER)] if group == PEERS else [],
             keep_alive=self.scenario["peers"]["keep_alive_s"],
             selection=self.scenario["peers"]["selection"],
-            tune=TUNE,
             indexed_peers=others,
             **settings,
             **extra,
@@ -149,7 +146,7 @@ class Experiment:
                 break
         if kind == "none":
             return None
-        box, used = self.boxes.get(kind, (-1, nat["hosts"]))
+        box, used = self.boxes.get(kind, (-1, int(nat["hosts"])))
         if used >= nat["hosts"]:
             box, used = self.world.add_box(
                 NAT_KINDS.index(kind), timeout_us=us(nat["timeout_s"]), ports=nat["ports"], hairpin=nat["hairpin"]
@@ -251,7 +248,7 @@ class Experiment:
             for i, host in enumerate(victims):
                 # Who slept wakes up within a tenth of the time; who restarts is back at once.
                 spread = us(fault["for_s"]) * i // (10 * len(victims)) if kind == "away" else 0
-                world.at(until + spread, lambda host=host: self.back(host))
+                world.at(until + spread, functools.partial(self.back, host))
 
     def back(self, host: int) -> None:
         """A host that was off comes back, unless it has left for good meanwhile."""
@@ -290,6 +287,7 @@ class Experiment:
             "events_per_s": round(figures["events"] / self.wall_s) if self.wall_s > 0 else 0,
             **figures,
             "sizes": self.sizes,
+            "initial": self.first,
             "joins": self.joins,
             "leaves": self.leaves,
             "traffic": traffic,
@@ -362,8 +360,6 @@ def _curve(packet: dict[str, Any], *, ready_only: bool) -> list[float]:
             continue
         if delay >= 0:
             got.append(delay)
-            if 0 <= gone < delay:  # came back later
-                pass
         elif gone >= 0:
             lost.append(gone)
         else:
@@ -382,10 +378,8 @@ def _curve(packet: dict[str, Any], *, ready_only: bool) -> list[float]:
 
 
 def _quantile_ms(packet: dict[str, Any], part: float) -> float | None:
-    delays = sorted(delay for delay in packet["delay"] if delay >= 0)
-    with contextlib.suppress(IndexError):
-        return delays[int(part * len(delays))] / 1000
-    return None
+    delays: list[int] = sorted(delay for delay in packet["delay"] if delay >= 0)
+    return delays[int(part * len(delays))] / 1000 if delays else None
 
 
 def simulate(scenario: Scenario, seed: int, progress: Progress | None = None) -> dict[str, Any]:

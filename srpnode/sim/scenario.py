@@ -50,10 +50,9 @@ KEYS: dict[str, dict[str, Key]] = {
         "lifetime": Key("exponential", words=("exponential", "uniform", "fixed", "none")),
         "lifetime_s": Key(24.0, 0.1, 100_000_000),
         "keep_alive_s": Key(30.0, 0.05, 3600),
-        "selection": Key("weighed", words=("weighed", "reference")),
+        "selection": Key("weighed", words=("weighed", "plain", "reference")),
         "table": Key(256, 8, 100_000),
         "cache_bytes": Key(65536, 16384, 64_000_000_000),
-        "introductions": Key(16, 1, 64),
         "silent": Key(0.0, 0, 1),  # the part that behaves well but relays nothing
     },
     "introducers": {
@@ -151,9 +150,10 @@ def _value(where: str, key: Key, value: Any) -> Any:
     wanted: tuple[type, ...] = (int, float) if isinstance(key.default, float) else (type(key.default),)
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         raise ScenarioError(f"{where}: must be {'a number' if float in wanted else wanted[0].__name__}, not {value!r}")
-    if isinstance(value, (str, bool)):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
-    if not key.low <= value <= key.high:  # also refuses nan
+    number = float(value)
+    if not key.low <= number <= key.high:  # also refuses nan
         raise ScenarioError(f"{where}: must be {key.low:g} to {key.high:g}, not {value}")
     return value
 

@@ -67,14 +67,16 @@ class Node:
             text=True,
             env=clean_environment(),
         )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self._said = queue.SimpleQueue()  # a process that was killed may still be read from
+        threading.Thread(target=self._read, args=(self.process, self._said), daemon=True).start()
         self.wait_for(" ready: ")
 
-    def _read(self, process: "subprocess.Popen[str]") -> None:
+    @staticmethod
+    def _read(process: "subprocess.Popen[str]", said: "queue.SimpleQueue[str | None]") -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self._said.put(line.rstrip("\n"))
-        self._said.put(None)
+            said.put(line.rstrip("\n"))
+        said.put(None)
 
     def wait_for(self, part: str) -> str:
         """The next line that has this part."""

@@ -12,8 +12,12 @@ from collections.abc import Callable
 
 import pytest
 
+from srpnode.core import codec
 from tests.app.command import EXECUTABLE, srpnode
 from tests.app.node import DEADLINE_S, Node
+from tests.interop import datagram
+from tests.interop.raw import RawPeer
+from tests.interop.reference import Entry
 
 MakeNode = Callable[[], Node]
 
@@ -134,6 +138,39 @@ def test_reloaded_rules_refuse_and_allow_again(node: Node) -> None:
     node.write()
     assert node.ask("reload")["applied"] == ["access.deny_prefixes"]
     assert srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode == 0
+
+
+def test_what_one_peer_is_sent_is_limited_and_counted(node: Node) -> None:
+    """limits.peer_out_bytes_per_second, taken over by a reload: the packet is dropped for its receiver, and counted."""
+    first = node.ask("info")[0]
+    entry = Entry(first["name"], first["address"], first["port"], first["probePort"], first["peerId"])
+    publisher, receiver = RawPeer("127.0.0.1"), RawPeer("127.0.0.1")
+    cluster = bytes(range(32))
+
+    def publish(text: bytes) -> None:
+        packet = datagram.Packet(datagram.PUBLISH, hops=1, cluster_id=cluster, packet_id=os.urandom(32), message=text)
+        publisher.send(packet, entry)
+
+    def dropped() -> int:
+        count: int = node.ask("status")["identities"][0]["drops"]["peer_bandwidth"]
+        return count
+
+    try:
+        for peer in (publisher, receiver):
+            peer.connect(entry, cluster_id=cluster)
+        node.write("[limits]", "peer_out_bytes_per_second = 1")
+        assert node.ask("reload")["applied"] == ["limits.peer_out_bytes_per_second"]
+        before = dropped()
+        publish(b"too much")
+        publisher.ping(entry)
+        assert dropped() > before
+        node.write()
+        node.ask("reload")
+        publish(b"enough")
+        receiver.wait(lambda item: item.packet.message == b"enough", "the packet")
+    finally:
+        publisher.close()
+        receiver.close()
 
 
 def test_a_taken_port_names_itself_and_its_holder(make_node: MakeNode) -> None:
@@ -283,9 +320,10 @@ def test_the_monthly_volume(make_node: MakeNode, action: str) -> None:
     node.write("[limits]", "volume_bytes_per_month = 2000", f'volume_action = "{action}"')
     node.start()
     port = node.ports[0]
-    for _ in range(20):
-        if srpnode("ping", "-n", "2", f"127.0.0.1:{port}").returncode != 0:
-            break
+    ping = codec.encode(codec.PING, message=codec.write_message(codec.PING, {"requesterPeerId": "ab" * 32}))
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        for _ in range(40):
+            sock.sendto(ping, ("127.0.0.1", port))
     assert "used up" in node.wait_for("used up")
     refused = srpnode("ping", "-n", "1", f"127.0.0.1:{port}").returncode != 0
     assert refused == (action == "refuse")

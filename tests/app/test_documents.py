@@ -1,6 +1,7 @@
 """What is written about the commands names all of them, and nothing else."""
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from srpnode.cli import parser
+from tests.app.node import Node
+from tests.node import node as program
+from tests.node import reference_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,8 +68,12 @@ def test_the_readme_names_real_commands() -> None:
         assert word in {*commands(), "for", "is", "holds"}, word
 
 
-@pytest.mark.parametrize("page", ["srpnode.8", "srpnode.toml.5"])
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs/man").iterdir()))
 def test_man_pages_are_well_formed(page: str) -> None:
+    other = re.fullmatch(r"\.so man\d/(\S+)\n", (ROOT / "docs/man" / page).read_text())
+    if other:  # two commands on one page
+        assert (ROOT / "docs/man" / other[1]).exists()
+        return
     if shutil.which("groff") is None:
         pytest.skip("no groff")
     done = subprocess.run(
@@ -75,3 +83,13 @@ def test_man_pages_are_well_formed(page: str) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_reference_peer_becomes_ready_as_the_readme_says(node: Node) -> None:
+    words = "srpnode info --json | .venv/bin/node tests/reference/ready.mjs"
+    assert words in (ROOT / "README.md").read_text()
+    entries = json.dumps(node.ask("info"))
+    command = [program(), str(reference_dir() / "ready.mjs")]
+    done = subprocess.run(command, input=entries, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"ready: the nodes see us at 127\.0\.0\.1:\d+, NAT type 31\n", done.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -42,12 +43,12 @@ def ensure() -> None:
 
 def build() -> None:
     """Compiles it beside its source."""
-    from Cython.Build import cythonize
     from setuptools import Extension
     from setuptools.dist import Distribution
 
     sanitize = os.environ.get("SRPNODE_SANITIZE") == "1"
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if sanitize else []
+    cythonize = importlib.import_module("Cython.Build").cythonize
     os.chdir(ROOT)
     for old in HERE.glob("inside.*.so"):
         old.unlink()

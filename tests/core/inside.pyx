@@ -148,6 +148,11 @@ def receive_batch(Node node, datagrams, int64_t mono_us, int64_t wall_ms):
     return outgoing(node)
 
 
+def wind_application_ring(Node node, uint32_t position):
+    """As if so many bytes had gone through the application's ring: it is empty, and its counts stand there."""
+    node.state.app_head = node.state.app_tail = position
+
+
 # --- crowds -------------------------------------------------------------------------------------------------------------
 
 cdef uint32_t frame_of(uint8_t kind, srp_message *message, const uint8_t *cluster, uint8_t *out) noexcept nogil:
@@ -271,8 +276,7 @@ def allocations(Node node, batches, ticks, int64_t mono_us, int64_t wall_ms):
     """How often the process allocated or mapped memory while the node handled these batches, a tick after each, and so many ticks
     more, 10 ms apart. Works in the program that counting.c makes. Returns (allocations, datagrams in, datagrams out)."""
     cdef srp_count_function count = srp_counting()
-    cdef list prepared = [Batch(batch) for batch in batches]
-    cdef Batch batch
+    cdef list prepared = [Batch(datagrams) for datagrams in batches]
     cdef Py_ssize_t i, n = len(prepared), extra = ticks
     cdef srp_now now
     cdef srp_datagram *items

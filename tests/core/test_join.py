@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def pairs(items: list[Sent]) -> list[tuple[Sent, Sent]]:
     return list(zip(items[::2], items[1::2], strict=True))
 
 
-# --- introductions ---------------------------------------------------------------------------------------------------------------
+# --- introductions --------------------------------------------------------------------------------------------------
 
 
 def test_introduction(world: World) -> None:
@@ -134,7 +135,7 @@ def test_limit_of_introductions() -> None:
 @pytest.mark.parametrize("one", HARD + EASY)
 @pytest.mark.parametrize("two", HARD + EASY)
 def test_nat_types_that_meet(world: World, one: int, two: int) -> None:
-    """Members of a cluster always: for two Hard peers the introduction makes us their proxy. Strangers who are both Hard never."""
+    """Members of a cluster always: for two Hard peers we become their proxy. Strangers who are both Hard never."""
     world.connect(Peer("198.51.101.1", nat_type=one))
     joiner = world.connect(Peer("198.51.100.7", nat_type=two))
     assert len(introduced(world.send(joiner, joiner.join()), joiner)) == 1
@@ -178,7 +179,7 @@ def test_joiner_meets_itself_never(world: World) -> None:
     assert world.send(joiner, joiner.join()) == []
 
 
-# --- relay -------------------------------------------------------------------------------------------------------------------------
+# --- relay ----------------------------------------------------------------------------------------------------------
 
 
 def test_not_relayed_to_those_just_introduced(world: World) -> None:
@@ -200,7 +201,7 @@ def test_relayed_copies_are_few(world: World) -> None:
     assert len(only(world.send(joiner, joiner.join()), codec.JOIN)) <= 4
 
 
-# --- gate ---------------------------------------------------------------------------------------------------------------------------
+# --- gate -----------------------------------------------------------------------------------------------------------
 
 
 def test_repeated_join_is_gated_for_two_keep_alives(world: World) -> None:
@@ -219,7 +220,7 @@ def test_repeated_join_is_gated_for_two_keep_alives(world: World) -> None:
 
 
 @pytest.mark.parametrize("claim", [{"port": 1234}, {"address": "192.0.2.1"}, {"key": "abc"}])
-def test_other_claims_do_not_pass_the_gate(world: World, claim: dict[str, object]) -> None:
+def test_other_claims_do_not_pass_the_gate(world: World, claim: dict[str, Any]) -> None:
     """Or a peer could have itself introduced again and again."""
     world.connect(Peer("198.51.100.8"))
     joiner = world.connect(Peer("198.51.100.7"))
@@ -251,7 +252,7 @@ def test_another_peer_on_the_same_endpoint_is_another_join(world: World) -> None
     assert introduced(world.send(joiner, joiner.join()), joiner) == [other.endpoint]
     world.advance(5)
     again = Peer(joiner.address, joiner.port, peer_id=named("new key"))
-    world.send(again, again.connection_ping())
+    world.send(again, again.connection_ping(), follow=True)
     assert introduced(world.send(again, again.join()), again) == [other.endpoint]
 
 
@@ -268,7 +269,7 @@ def test_rejoining_for_ever_is_bounded(world: World) -> None:
     assert count <= 2 * 50
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cluster", [None, b"", b"x" * 31])

@@ -20,7 +20,7 @@ def strangers(world: World, pings: int, *, addresses: int = 1, ports: int = 1, n
     return answered
 
 
-# --- rates ------------------------------------------------------------------------------------------------------------------------
+# --- rates ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [1, 10, 100])
@@ -93,7 +93,8 @@ def test_rate_of_a_prefix() -> None:
 def test_publishing_weighs_more_on_address_and_prefix() -> None:
     """A publish makes the node send several datagrams: it counts like many pings."""
     for name in ("address_per_minute", "prefix_per_minute"):
-        world = World(**{name: 6400})
+        limits: dict[str, Any] = {name: 6400}
+        world = World(**limits)
         peer = world.connect(Peer("198.51.100.7"))
         for i in range(200):
             world.send(peer, peer.publish(b"packet %d" % i))
@@ -124,7 +125,8 @@ def test_rate_of_all_strangers() -> None:
     ["replicated_per_minute", "control_per_minute", "address_per_minute", "prefix_per_minute", "unproven_per_second"],
 )
 def test_zero_means_unlimited(name: str) -> None:
-    world = World(**{name: 0})
+    limits: dict[str, Any] = {name: 0}
+    world = World(**limits)
     peer = world.connect(Peer("198.51.100.7"))
     before = world.counters()
     for i in range(1100):
@@ -137,7 +139,7 @@ def test_spoofed_floods_do_not_use_up_a_neighbours_quota() -> None:
     """Many sources at once: those that stay within their quotas are served while a heavy one is held back."""
     world = World(control_per_minute=100, meter_entries=1024)
     heavy = Peer("198.51.100.66")
-    served = {i: 0 for i in range(50)}
+    served = dict.fromkeys(range(50), 0)
     passed = 0
     for i in range(5000):
         passed += bool(world.send(heavy, heavy.ping()))
@@ -194,7 +196,7 @@ def test_unknown_limits_are_errors(name: str) -> None:
         world.node.set_limits(**{name: 1})
 
 
-# --- tables ---------------------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 def fill(world: World, count: int, network: int, *, port: int = 9000) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_distance(world: World) -> None:
     assert seen == [80, 80, 120, 150]
 
 
-# --- departures ---------------------------------------------------------------------------------------------------------------------
+# --- departures -----------------------------------------------------------------------------------------------------
 
 
 def test_silent_peer_is_dropped_after_four_keep_alives(world: World) -> None:
@@ -156,12 +157,12 @@ def test_cluster_of_departed_members_keeps_its_packets(world: World) -> None:
     inside.check(world.node)
 
 
-# --- restart ------------------------------------------------------------------------------------------------------------------------------
+# --- restart --------------------------------------------------------------------------------------------------------
 
 
 def test_restarted_node_is_found_by_its_peers() -> None:
     """The same identity, nothing remembered: heartbeats and joins of the peers suffice to know them again."""
-    settings = {"seed": b"\7" * 32}
+    settings: dict[str, Any] = {"seed": b"\7" * 32}
     before = World(**settings)
     peers = before.connect_many(5)
     after = World(**settings, mono_us=START_US + 5_000_000)
@@ -205,7 +206,7 @@ def test_siblings_find_each_other() -> None:
         assert one.count("drop_budget") == two.count("drop_budget") == 0
 
 
-# --- ticks ---------------------------------------------------------------------------------------------------------------------------------
+# --- ticks ----------------------------------------------------------------------------------------------------------
 
 
 def test_idle_node_asks_for_few_ticks() -> None:

@@ -154,7 +154,7 @@ def test_packet_ids_do_not_give_away_the_generator(world: World) -> None:
     assert len(set(words)) >= 20
 
 
-# --- the probe socket ----------------------------------------------------------------------------------------------------------
+# --- the probe socket -----------------------------------------------------------------------------------------------
 
 
 def test_probe_pong(world: World) -> None:
@@ -196,7 +196,7 @@ def test_datagrams_to_the_probe_socket_are_dropped(world: World) -> None:
     assert world.drops(before) == {"probe_socket": 4}
 
 
-# --- connecting ----------------------------------------------------------------------------------------------------------------
+# --- connecting -----------------------------------------------------------------------------------------------------
 
 
 def test_connection_ping_connects(world: World) -> None:
@@ -279,7 +279,7 @@ def test_uptime_of_a_peer(world: World) -> None:
         world.send(peer, peer.ping(natType=31, uptime=uptime))  # whatever it says, nothing breaks
 
 
-# --- who is answered --------------------------------------------------------------------------------------------------------------
+# --- who is answered ------------------------------------------------------------------------------------------------
 
 
 def test_source_port_zero(world: World) -> None:
@@ -310,7 +310,11 @@ def test_denied_prefixes(world: World, allow_listed: bool) -> None:
 
 def test_first_fitting_rule_decides(world: World) -> None:
     world.node.set_rules([("198.51.100.7", 32, False), ("198.51.100.0", 24, True), ("0.0.0.0", 0, False)])
-    answered = [address for address in ("198.51.100.7", "198.51.100.8", "203.0.113.77") if world.send((address, 9000), Peer(address).ping())]
+    answered = [
+        address
+        for address in ("198.51.100.7", "198.51.100.8", "203.0.113.77")
+        if world.send((address, 9000), Peer(address).ping())
+    ]
     assert answered == ["198.51.100.8"]
     world.node.set_rules()
     assert world.send(("198.51.100.7", 9000), Peer("198.51.100.7").ping()) != []

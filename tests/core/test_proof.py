@@ -37,7 +37,7 @@ def proof_ping(world: World, source: Peer) -> Sent:
     return ping
 
 
-# --- rule 1: proof ----------------------------------------------------------------------------------------------------------
+# --- rule 1: proof --------------------------------------------------------------------------------------------------
 
 
 def test_answering_proves(world: World) -> None:
@@ -242,7 +242,7 @@ def test_relayed_join_of_a_stranger(world: World) -> None:
     assert world.drops(before) == {"unproven": 1}
 
 
-# --- rule 2: budget -----------------------------------------------------------------------------------------------------------
+# --- rule 2: budget -------------------------------------------------------------------------------------------------
 
 
 def forged(rng: random.Random) -> bytes:
@@ -259,7 +259,7 @@ def forged(rng: random.Random) -> bytes:
             ),
         )
     else:
-        keys = {
+        keys: dict[str, Any] = {
             "probeExternalPort": rng.randrange(1, 65536),
             "reflectionId": "0123456789ab",
             "pingId": "0123456789abc",
@@ -270,7 +270,7 @@ def forged(rng: random.Random) -> bytes:
             "cacheSummaryHash": "ab" * 20,
             "uptime": 30000.0,
         }
-        chosen = {key: value for key, value in keys.items() if rng.random() < 0.5}
+        chosen: dict[str, Any] = {key: value for key, value in keys.items() if rng.random() < 0.5}
         data = stranger.ping(bare=rng.random() < 0.5, **chosen)
     return data + rng.choice([b"", b"\0" * rng.randrange(1, 300)])
 
@@ -301,7 +301,7 @@ def test_three_bytes_for_a_byte(seed: int) -> None:
 def test_order_within_the_budget(world: World) -> None:
     """Pong first, then the probe's pong, then the proof ping; what does not fit is left out and counted."""
     stranger = Peer("198.51.100.7")
-    keys = {"probeExternalPort": 40000, "reflectionId": "0123456789ab", "isReflection": True}
+    keys: dict[str, Any] = {"probeExternalPort": 40000, "reflectionId": "0123456789ab", "isReflection": True}
     generous = world.send(stranger, stranger.ping(**keys) + bytes(400))
     assert [(item.type, item.socket) for item in generous] == [
         (codec.PONG, MAIN),
@@ -390,7 +390,7 @@ def test_two_nodes_do_not_loop() -> None:
             queue += [(item.to, answer) for answer in at[item.to].send(source, item.data)]
 
 
-# --- parking --------------------------------------------------------------------------------------------------------------
+# --- parking --------------------------------------------------------------------------------------------------------
 
 
 def test_parked_join_is_handled_after_the_proof(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Publish and the cache: handled once, stored, relayed to a few, ejected when full, let go when the time is over (protocol 4)."""
+"""Publish and the cache: handled once, stored, relayed to a few, ejected when full, let go in time (protocol 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def same_but_hops(sent: Sent, original: bytes, hops: int) -> bool:
     return sent.data == original[:11] + hops.to_bytes(4, "big") + original[15:]
 
 
-# --- once ---------------------------------------------------------------------------------------------------------------------
+# --- once -----------------------------------------------------------------------------------------------------------
 
 
 def test_relayed_once_and_stored(world: World) -> None:
@@ -113,7 +113,7 @@ def test_all_copies_share_one_payload(world: World) -> None:
     assert len({place for *_, place in out}) == 3
 
 
-# --- whom to ---------------------------------------------------------------------------------------------------------------------
+# --- whom to --------------------------------------------------------------------------------------------------------
 
 
 def test_friends_first(world: World) -> None:
@@ -209,7 +209,7 @@ def test_silent_peers_get_nothing(world: World) -> None:
     assert [item.to for item in world.send(sender, sender.publish(b"x"))] == []
 
 
-# --- hops -------------------------------------------------------------------------------------------------------------------------
+# --- hops -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hops", [0, 1, 14, 15])
@@ -228,7 +228,7 @@ def test_too_many_hops_are_stored_not_relayed(world: World, hops: int) -> None:
     assert answer.frame["message"] == b"x"
 
 
-# --- any packet ---------------------------------------------------------------------------------------------------------------------
+# --- any packet -----------------------------------------------------------------------------------------------------
 
 
 def test_fragments_are_packets_too(world: World) -> None:
@@ -273,7 +273,7 @@ def test_packet_cut_inside_its_signature_travels_as_it_is(world: World) -> None:
     assert list(inside.packets(world.node).values()) == [data]
 
 
-# --- full ------------------------------------------------------------------------------------------------------------------------
+# --- full -----------------------------------------------------------------------------------------------------------
 
 
 def fill(world: World, sender: Peer, size: int = 900) -> int:
@@ -377,7 +377,7 @@ def test_ejected_packet_with_too_many_hops_is_not_multicast() -> None:
     assert world.count("cache_ejected") > 0
 
 
-# --- time --------------------------------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ttl_s", [1, 10, 63, 64, 65, 100, 1000, 21_600, 40_000, 4_000_000])

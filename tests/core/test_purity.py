@@ -87,10 +87,12 @@ def test_the_core_uses_only_itself() -> None:
             ), f"{path.name}: {name}"
 
 
-# --- lines that touch no Python object ---------------------------------------------------------------------------------------------
+# --- lines that touch no Python object ------------------------------------------------------------------------------
 
 ROOTS = ("receive_batch", "tick_at", "due_us", "output", "output_done", "command", "wants_pool", "pool_opened", "app_waiting")
-FUNCTION = re.compile(r"^(?:static |extern |CYTHON_INLINE |__PYX_EXTERN_C )[^;={}]*?\b(__pyx_f\w+)\([^;{}]*\) \{$", re.MULTILINE)
+FUNCTION = re.compile(
+    r"^(?:static |extern |CYTHON_INLINE |__PYX_EXTERN_C )[^;={}]*?\b(__pyx_f\w+)\([^;{}]*\) \{$", re.MULTILINE
+)
 # Whatever belongs to Python or to Cython's helpers for it, and its names and constants that are Python objects.
 TOUCH = re.compile(r"\b(_?Py(?!_ssize_t\b)[A-Z_]\w*|__Pyx_\w+|__pyx_(?:n_s|n_u|kp|int|tuple|builtin|d|m|b|empty)_\w*)\b")
 
@@ -103,8 +105,9 @@ def generated() -> dict[str, str]:
     if not all(path.exists() and path.stat().st_mtime >= (CORE / f"{path.stem}.pyx").stat().st_mtime for path in paths):
         directory = ROOT / "build" / "tests" / "cython" / "srpnode" / "core"
         script = (
-            "from Cython.Build import cythonize; import sys; cythonize(sys.argv[1:], build_dir='build/tests/cython', force=True, "
-            "quiet=True, compiler_directives={'language_level': '3', 'boundscheck': False, 'wraparound': False, "
+            "from Cython.Build import cythonize; import sys; cythonize(sys.argv[1:], "
+            "build_dir='build/tests/cython', force=True, quiet=True, "
+            "compiler_directives={'language_level': '3', 'boundscheck': False, 'wraparound': False, "
             "'cdivision': True, 'initializedcheck': False})"
         )
         sources = [f"srpnode/core/{module}.pyx" for module in MODULES]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from srpnode.core import codec
@@ -30,7 +32,7 @@ def answer(question: bytes, text: bytes, *, hops: int = 1, index: int = -1) -> b
     )
 
 
-# --- questions that we can answer --------------------------------------------------------------------------------------------------
+# --- questions that we can answer -----------------------------------------------------------------------------------
 
 
 def test_answer_is_a_copy_of_the_packet(world: World) -> None:
@@ -97,14 +99,14 @@ def test_stale_questions(world: World) -> None:
 def test_answered_packet_of_the_largest_size(world: World) -> None:
     """The query id is longer than what it replaces: the answer still fits."""
     asker, sender = world.connect_many(2)
-    full = {name: named(name) for name in ("previous_id", "next_id", "usr2", "usr3", "usr4", "subcluster_id")}
+    full: dict[str, Any] = {name: named(name) for name in ("previous_id", "next_id", "usr2", "usr3", "usr4", "subcluster_id")}
     world.send(sender, sender.publish(b"x" * 1024, sig=b"s" * 64, **full))
     (item,) = world.send(asker, asker.query(codec.sha256(b"x" * 1024), named("q"), world.wall_ms))
     assert item.frame["message"] == b"x" * 1024
     assert item.frame["sig"] == b"s" * 64
 
 
-# --- questions that travel on --------------------------------------------------------------------------------------------------------
+# --- questions that travel on ---------------------------------------------------------------------------------------
 
 
 def test_unanswered_question_travels_on(world: World) -> None:
@@ -203,7 +205,7 @@ def test_route_ends_with_its_asker() -> None:
     asker.alive = False
     heir = world.prove(Peer("198.51.101.1"))
     heir.peer_id = asker.peer_id
-    world.send(heir, heir.connection_ping())  # claims the asker's name, who does not answer: its place is free
+    world.send(heir, heir.connection_ping(), follow=True)  # claims the asker's name, who does not answer: its place is free
     world.advance(2)
     assert world.view(asker) is None
     before = world.counters()
@@ -229,12 +231,14 @@ def test_answers_with_an_event_hash_are_not_stale(world: World) -> None:
     data = asker.query(named("unknown"), named("q"), world.wall_ms)
     world.send(asker, data)
     frame = codec.decode(answer(data, b"x"))
-    values = {key: frame[key] for key in ("packet_id", "cluster_id", "usr3", "usr4", "message")}  # type: ignore[literal-required]
+    values: dict[str, Any] = {key: frame[key] for key in ("packet_id", "cluster_id", "usr3", "usr4", "message")}
     found = codec.encode(codec.QUERY, usr1=b"123" + bytes(29), **values)
     assert len(world.send(other, found)) == 1
 
 
-@pytest.mark.parametrize("message", [b"", b"{}", b"[]", b"null", b'{"packetId":7}', b'{"packetId":"abc"}', b"\xff\xfe", b'{"a":{"b":1}}'])
+@pytest.mark.parametrize(
+    "message", [b"", b"{}", b"[]", b"null", b'{"packetId":7}', b'{"packetId":"abc"}', b"\xff\xfe", b'{"a":{"b":1}}']
+)
 def test_free_form_questions_travel_on(world: World, message: bytes) -> None:
     asker, *_ = world.connect_many(5)
     data = codec.encode(codec.QUERY, hops=1, usr1=str(world.wall_ms).encode(), usr3=named("q"), usr4=b"1", message=message)
@@ -261,7 +265,7 @@ def test_slow_questions_are_never_too_many() -> None:
         world.advance(2)
 
 
-# --- streams -----------------------------------------------------------------------------------------------------------------------------
+# --- streams --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hops", [0, 1, 15])

@@ -49,7 +49,7 @@ def summary_of(sent: list[Sent]) -> tuple[str, bytes, list[bytes | None]]:
     return codec.decode_summary(item.frame["message"])
 
 
-# --- summaries ----------------------------------------------------------------------------------------------------------------------
+# --- summaries ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 17, 100, 1000])
@@ -74,7 +74,7 @@ def test_summaries_below_every_prefix(prefix: str, cache_bytes: int) -> None:
     ids = [*some_ids(20, prefix), *some_ids(20, seed=9)]
     put(world, ids)
     peer = late_joiner(world)
-    digest, buckets = codec.summarize(ids, prefix)
+    _, buckets = codec.summarize(ids, prefix)
     theirs = [named("differs")[:20] if bucket is not None else None for bucket in buckets]
     sent = world.send(peer, peer.sync(codec.encode_summary(prefix, named("differs")[:20], theirs)))
     for item in only(sent, codec.SYNC):
@@ -176,7 +176,7 @@ def test_prefixes_of_every_length(world: World, digits: int) -> None:
     assert len(sent) == (16 if digits < 64 else 0)
 
 
-# --- bringing up to date --------------------------------------------------------------------------------------------------------------------
+# --- bringing up to date --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 100, 700])
@@ -304,12 +304,14 @@ def test_packets_that_go_while_they_are_sent(seed: int) -> None:
     world = World(replicated_per_minute=0, cache_max_bytes=300_000, sync_packets_per_second=100)
     source = world.prove(Peer("198.51.100.250"))
     everything: set[bytes] = set()
+
     def publish(count: int, ttl: int) -> None:
         for _ in range(count):
             text = rng.randbytes(rng.choice([8, 60, 300, 900]))
             data = source.publish(text, hops=16, ttl=ttl, cluster_id=named(rng.choice(["cluster", "cluster", "another"])))
             everything.add(data)
             world.send(source, data)
+
     for _ in range(6):
         publish(30, rng.choice([3000, 3000, 4000, 3_600_000]))
     peer = late_joiner(world, cluster=named("cluster"))
@@ -362,7 +364,7 @@ def test_work_for_summaries_is_bounded() -> None:
     assert only(world.send(modest, modest.sync(codec.encode_summary("cd", bytes(20), [bytes(20)] * 16))), codec.SYNC) != []
 
 
-# --- two nodes ------------------------------------------------------------------------------------------------------------------------------
+# --- two nodes ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

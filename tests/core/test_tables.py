@@ -15,9 +15,7 @@ WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wpedantic", "-Werror"]
 TARGETS = {"table": [], "peers": ["peers", "digest"], "store": ["store", "peers", "digest"]}
 # target: inputs, bytes of the longest. Together about five seconds of running.
 AMOUNT = {"table": (3000, 400), "peers": (400, 3000), "store": (150, 2400)}
-ALLOWED = re.compile(
-    r"srp_\w+|mem(cpy|move|set|cmp)|SHA(1|256)_(Init|Update|Final)|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_"
-)
+ALLOWED = re.compile(r"srp_\w+|mem(cpy|move|set|cmp)|SHA(1|256)_(Init|Update|Final)|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_")
 
 
 def compile_with(arguments: list[str], output: Path) -> None:
@@ -52,9 +50,7 @@ def test_agrees_with_a_plain_model(target: str, tmp_path: Path) -> None:
     sanitize = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     compile_with([*sanitize, *map(str, sources), "-lcrypto"], tmp_path / "replay")
     count = inputs(target, tmp_path / "inputs")
-    done = subprocess.run(
-        [tmp_path / "replay", tmp_path / "inputs"], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([tmp_path / "replay", tmp_path / "inputs"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert int(done.stdout) == count
 

@@ -239,9 +239,9 @@ class World:
                 new += self.send(peer, peer.pong(ping), follow=False)
             new += self.tick()
             for item in only(new, codec.PING):
-                peer = self.peers.get(item.to)
-                if peer is not None and peer.alive:
-                    answers.append((self.mono_us + 20_000, peer, item))
+                asked = self.peers.get(item.to)
+                if asked is not None and asked.alive:
+                    answers.append((self.mono_us + 20_000, asked, item))
             sent += new
             if due == self.mono_us and self.node.next_due_us() <= self.mono_us:
                 self.pass_time(0.001)
@@ -285,7 +285,8 @@ class World:
         self.prove(peer)
         self.send(peer, peer.connection_ping())
         view = self.view(peer)
-        assert view is not None and view["connected"], view
+        assert view is not None, "not known"
+        assert view["connected"], view
         return peer
 
     def connect_many(self, count: int, *, network: str = "198.51.100", **values: Any) -> list[Peer]:

@@ -35,6 +35,7 @@ class Settings:
     keep_alive_s: float | None = None
     replicated_per_minute: int | None = None
     peers: tuple[Entry, ...] = ()
+    limits: tuple[str, ...] = ()  # lines of [limits]
 
 
 class Introducer(Protocol):
@@ -121,8 +122,11 @@ class SrpNode:
             ]
         for peer in self._peers:
             lines += ["[[peer]]", f'address = "{peer.address}"', f"port = {peer.port}", f'peer_id = "{peer.peer_id}"']
+        limits = list(self._settings.limits)
         if self._settings.replicated_per_minute is not None:
-            lines += ["[limits]", f"replicated_per_minute = {self._settings.replicated_per_minute}"]
+            limits.append(f"replicated_per_minute = {self._settings.replicated_per_minute}")
+        if limits:
+            lines += ["[limits]", *limits]
         lines += ["[metrics]", 'listen = ""', "[control]", f'socket = "{self._directory}/control.sock"']
         self._config.write_text("\n".join(lines) + "\n")
 
@@ -189,6 +193,15 @@ class SrpNode:
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = self._json("status")
         return status
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return int(self._process.pid)
+
+    def peers(self) -> list[dict[str, Any]]:
+        peers: list[dict[str, Any]] = self._json("peers")
+        return peers
 
     def drops(self) -> dict[str, int]:
         total: dict[str, int] = {}

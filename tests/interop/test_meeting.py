@@ -96,9 +96,10 @@ def test_two_behind_symmetric_nats_talk_through_the_node(node: Introducer, clien
     """No hole punching can connect them: the introduction makes the node their proxy."""
     a = clients(node, nat="symmetric")
     b = clients(node, nat="symmetric")
+    for client in (a, b):  # who is introduced before it has joined hears nothing of it, and not again for a minute
+        client.join("subcluster")
     for client in (a, b):
         client.ready()
-        client.join("subcluster")
     a.wait_join(b)
     b.wait_join(a)
     node_ids = {entry.peer_id for entry in node.entries}

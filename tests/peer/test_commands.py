@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.interop import sut
 from tests.interop.conftest import Clients, Net
-from tests.interop.sut import Introducer, executable
+from tests.interop.sut import Introducer, Settings, executable
 from tests.peer.conftest import DEADLINE_S
 
 NAME = f"command {os.urandom(6).hex()}"
@@ -144,13 +145,44 @@ def test_nat(via: list[str], node: Introducer) -> None:
         assert part in text
 
 
+def test_nat_warns_when_both_peers_have_one_address(shared_net: Net) -> None:
+    address = shared_net.host()
+    node = sut.start((address, address), shared_net.pinger, Settings())
+    try:
+        via = [word for entry in node.entries for word in ("--via", entry.endpoint)]
+        told = json.loads(run("nat", "--json", *via).stdout)
+        assert "one address" in told["warnings"][0]
+        assert "warning   both peers have one address" in run("nat", *via).stdout.decode()
+    finally:
+        node.close()
+
+
+def test_progress_is_shown_on_a_terminal(via: list[str]) -> None:
+    terminal, inside = os.openpty()
+    try:
+        done = subprocess.run(
+            [executable(), "publish", "many", *WHERE, *via],
+            input=bytes(300_000),
+            stdout=subprocess.PIPE,
+            stderr=inside,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 0
+        assert b"published: 300,000 bytes" in os.read(terminal, 65536)
+        assert b"as 5 events in" in done.stdout
+    finally:
+        os.close(terminal)
+        os.close(inside)
+
+
 def test_trace(via: list[str], node: Introducer) -> None:
     done = run("trace", "--json", *WHERE, *via)
     assert done.returncode == 0, (done.stdout, done.stderr)
     told = json.loads(done.stdout)
     assert {(e.address, e.port) for e in node.entries} <= {(p["address"], p["port"]) for p in told["peers"]}
     assert [step["step"] for step in told["steps"]] == ["publish", "query", "query", "query", "stream"]
-    assert all(step["ok"] and step["ms"] > 0 and step["hops"] >= 1 for step in told["steps"])
+    assert all(step["ok"] and step["ms"] > 0 and step["hops"] >= 0 for step in told["steps"])
     assert told["steps"][0]["sentTo"] >= 1
     assert told["steps"][-1]["direct"]
     text = run("trace", *WHERE, *via).stdout.decode()

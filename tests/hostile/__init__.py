@@ -1,0 +1,1 @@
+"""Attacks on a running node, and faults around it: that it is no weapon, serves honest peers meanwhile, and loses nothing."""

@@ -1,0 +1,110 @@
+"""srpnode sim: what is refused, what is printed, what is drawn, what an interrupt leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srpnode.sim import scenario
+from srpnode.sim.command import main
+from srpnode.sim.scenario import ScenarioError
+
+TOML = """
+title = "small"
+duration_s = 40
+[peers]
+count = 12
+lifetime_s = 60
+start_over_s = 2
+[publish]
+start_s = 15
+every_s = 5
+watch_s = 5
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    path = tmp_path / "small.toml"
+    path.write_text(TOML)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", scenario.shipped())
+def test_shipped_scenarios_are_valid(name: str) -> None:
+    assert scenario.load(name)["title"]
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"peers": {"cuont": 5}}, "peers.cuont: unknown key; did you mean count?"),
+        ({"peers": {"count": 0}}, "peers.count"),
+        ({"peers": {"count": "many"}}, "peers.count"),
+        ({"peers": {"initial": 500}}, "peers.initial"),
+        ({"peers": {"lifetime": "long"}}, "peers.lifetime"),
+        ({"network": {"loss": 1.5}}, "network.loss"),
+        ({"network": {"loss": float("nan")}}, "network.loss"),
+        ({"network": {"latency_p99_ms": 1}}, "network.latency_p99_ms"),
+        ({"nat": {"symmetric": 0.5}}, "nat.none"),
+        ({"nat": {"hairpin": 1}}, "nat.hairpin"),
+        ({"publish": {"start_s": 899}}, "publish.start_s"),
+        ({"publish": {"flood_per_s": 5}}, "publish.flooders"),
+        ({"fault": [{"kind": "fire"}]}, "fault[0].kind"),
+        ({"fault": [{"kind": "away", "at_s": 5000}]}, "fault[0].at_s"),
+        ({"fault": 3}, "fault"),
+        ({"netwrok": {}}, "netwrok"),
+    ],
+)
+def test_impossible_scenarios_name_the_key(given: dict[str, Any], key: str) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        scenario.complete(given)
+    assert str(refused.value).startswith(key)
+
+
+def test_refusal_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("[peers]\ncount = -1\n")
+    assert main([str(path)]) == 1
+    assert "bad.toml: peers.count: must be 1 to" in capsys.readouterr().err
+
+
+def test_json_and_figures(small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawing = tmp_path / "figure.svg"
+    assert main([small, "--seeds", "2", "--jobs", "2", "--seed", "3", "--json", "--svg", str(drawing)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [run["seed"] for run in told["runs"]] == [3, 4]
+    assert 0 < told["summary"]["weighed"]["reach_end"][0] <= 1
+    root = ElementTree.parse(drawing).getroot()
+    assert root.tag.endswith("svg")
+    assert len(root.findall("{http://www.w3.org/2000/svg}path")) > 20
+
+
+def test_text_and_override(small: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([small, "--set", "peers.selection=reference"]) == 0
+    told = capsys.readouterr().out
+    assert "small (reference selection): 1 run" in told
+    assert "reach in 0.72 s" in told
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_prints_what_there_is(small: str, jobs: str) -> None:
+    command = [sys.executable, "-m", "srpnode.sim.command", small, "--set", "duration_s=100000", "--json"]
+    command += ["--seeds", "4", "--jobs", jobs]
+    root, pipe = Path(__file__).parents[2], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=root) as run:
+        time.sleep(6)
+        assert run.poll() is None, run.communicate()[1]
+        os.kill(run.pid, signal.SIGINT)
+        out, err = run.communicate(timeout=60)
+    assert run.returncode == 1, err
+    told = json.loads(out)
+    assert len(told["runs"]) == int(jobs)
+    assert all(run["interrupted"] and run["virtual_us"] > 0 for run in told["runs"])
