@@ -149,6 +149,19 @@ def test_mappings_end_after_their_timeout(kind: NatKind) -> None:
             assert arrives(other, ARRIVAL_S) is not None
 
 
+@pytest.mark.parametrize("kind", [NatKind.FULL_CONE, NatKind.PORT_RESTRICTED])  # with and without a map of our own
+def test_traffic_holds_short_mappings_open(kind: NatKind) -> None:
+    with World() as world, udp(world.introducers, ONE, 4000) as server:
+        site = world.site("s", kind, NatOptions(unreplied_timeout_s=2, replied_timeout_s=2))
+        with udp(site.hosts[0].namespace) as client:
+            seen = observed(client, server)
+            for _ in range(8):  # twice as long as a mapping lives
+                time.sleep(0.5)
+                assert observed(client, server) == seen
+            server.sendto(b"still there", seen)
+            assert arrives(client, ARRIVAL_S) is not None
+
+
 def test_loss_hits_about_that_share_of_what_crosses_the_internet() -> None:
     with World() as world, udp(world.introducers, ONE, 4000) as server:
         site = world.site("s", NatKind.PORT_RESTRICTED)
