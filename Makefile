@@ -8,7 +8,7 @@ ARGS    ?=
 
 # Debian packages by purpose; only what is missing is installed.
 BUILD_PACKAGES := build-essential libssl-dev libsystemd-dev pkg-config python3 python3-dev python3-venv
-TEST_PACKAGES  := clang iproute2 libclang-rt-14-dev mmdebstrap nftables systemd-container
+TEST_PACKAGES  := clang groff-base iproute2 libclang-rt-14-dev mmdebstrap nftables systemd-container
 DEB_PACKAGES   := cython3 debhelper dh-python libssl-dev lintian pybuild-plugin-pyproject python3-all python3-dev \
                   python3-nacl python3-prometheus-client python3-pyroute2 python3-setuptools python3-systemd python3-toml
 
