@@ -68,6 +68,7 @@
     X(cache_inserted) X(cache_ejected) X(cache_expired) X(cache_bucket_full) \
     X(cluster_table_full) X(member_table_full) \
     X(gate_evicted)       /* live gate entries that gave way */ \
+    X(fan_outs_narrowed)  /* published packets sent to three because fan_out_packets_per_second was used up */ \
     X(queries_answered) X(answers_routed) \
     X(syncs_started) X(sync_summaries) X(sync_packets) \
     X(reflections) X(reflections_failed) \

@@ -385,6 +385,7 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_cluster_table_full
         SRP_COUNT_member_table_full
         SRP_COUNT_gate_evicted
+        SRP_COUNT_fan_outs_narrowed
         SRP_COUNT_queries_answered
         SRP_COUNT_answers_routed
         SRP_COUNT_syncs_started

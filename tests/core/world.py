@@ -85,6 +85,7 @@ class Peer:
     cluster: bytes | None = named("cluster")
     subcluster: bytes | None = None
     alive: bool = True
+    uptime_ms: float | None = None  # told in its pongs
     received: list[Sent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,6 +119,8 @@ class Peer:
             "natType": self.nat_type,
             "isReflection": True,
         }
+        if self.uptime_ms is not None:
+            answer["uptime"] = self.uptime_ms
         answer.update(message)
         return codec.encode(codec.PONG, message=codec.write_message(codec.PONG, answer))
 
