@@ -168,6 +168,12 @@ class Limits:
     )
     peer_out_bytes_per_second: int = rate(0, "UDP payload sent to one peer.", 4_000_000_000, "bytes per second")
     privileged_ports: bool = key(False, "Send to ports below 1024 that another peer told us.")
+    kernel_filter: bool = key(
+        False,
+        "Have the kernel drop what is no packet (no magic, or too short) before it takes a place in the receive buffer. "
+        "What it drops is counted together with what found the buffer full: in_kernel_drops, and no reason is told.",
+        core=False,
+    )
     kept_peers: int = key(
         1_000,
         "Peers of each identity that state_dir/NAME.peers remembers: those heard last, pinged after a restart.",
