@@ -48,6 +48,7 @@
     X(intro_stale)        /* an introduction that is too old or has travelled too far */ \
     X(intro_known)        /* introduces whom we are connected to, or were introduced to a moment ago */ \
     X(attempts_full)      /* too many connection attempts at once */ \
+    X(attempt_budget)     /* too many connection attempts this minute, in all or towards one prefix: by proxy instead */ \
     X(app_full)           /* the application does not take what arrived */
 
 #define SRP_COUNT_LIST(X) \

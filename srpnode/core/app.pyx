@@ -38,6 +38,8 @@ from srpnode.core.types cimport (
     SRP_NONE,
     SRP_OK,
     SRP_PACKET_ID,
+    SRP_PEER_LIVE,
+    SRP_PEER_NAMED,
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SOCKET_MAIN,
@@ -211,6 +213,19 @@ cdef Own *find_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) 
             return &s.own[i]
     return NULL
 
+cdef void tell_members(State *s, Own *own) noexcept nogil:
+    """The application hears at once of those who are known to be members already: nobody introduces them again so soon."""
+    cdef uint32_t i, at, cluster = srp_cluster_find(&s.peers, own.key)
+    cdef srp_peer *p
+    if cluster == <uint32_t>SRP_NONE:
+        return
+    at = s.peers.cluster[cluster].ring
+    for i in range(s.peers.cluster[cluster].members):
+        p = &s.peers.peer[s.peers.member[at].peer]
+        if p.flags & SRP_PEER_LIVE and p.flags & SRP_PEER_NAMED and proven(s, s.peers.member[at].peer):
+            tell_join(s, p.id, own.cluster, own.subcluster, p.nat_type, True, p.addr, p.port)
+        at = s.peers.member[at].ring_next
+
 cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) noexcept nogil:
     """From now on we look for members of this subcluster. 0, -ENOSPC when there are too many."""
     cdef uint32_t i
@@ -232,6 +247,7 @@ cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) n
         own.due_us = s.own_due_us = s.now.mono_us
         own.used = 1
         s.owns += 1
+        tell_members(s, own)
         return 0
     return -28
 

@@ -856,6 +856,8 @@ LIMIT_DEFAULTS = {
     "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
+    "attempts_per_minute": 1024,
+    "punches_per_minute": 32,
     "peers_per_address": 4096,
     "peers_per_prefix": 16384,
     "sync_packets_per_second": 1000,
@@ -883,6 +885,8 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.introductions = all_limits["introductions"]
     l.introductions_per_minute = all_limits["introductions_per_minute"]
     l.relayed_joins_per_minute = all_limits["relayed_joins_per_minute"]
+    l.attempts_per_minute = all_limits["attempts_per_minute"]
+    l.punches_per_minute = all_limits["punches_per_minute"]
     l.peers_per_address = all_limits["peers_per_address"]
     l.peers_per_prefix = all_limits["peers_per_prefix"]
     l.sync_packets_per_second = all_limits["sync_packets_per_second"]

@@ -46,6 +46,8 @@ ctypedef struct Limits:
     uint32_t introductions              # cluster members that a join is introduced to
     uint32_t introductions_per_minute   # that one peer receives
     uint32_t relayed_joins_per_minute   # towards one prefix, from all requesters
+    uint32_t attempts_per_minute        # to reach peers that we were introduced to; a sixteenth of them to one prefix
+    uint32_t punches_per_minute         # those with a thousand datagrams; an eighth of them to one prefix
     uint32_t peers_per_address
     uint32_t peers_per_prefix
     uint32_t sync_packets_per_second    # to one peer
@@ -258,6 +260,9 @@ ctypedef struct State:
     uint32_t attempts
     uint32_t attempts_active
     int64_t attempts_due_us             # of the first attempt that has something to send
+    uint32_t attempts_minute            # the minute that the following count in
+    uint32_t attempts_used
+    uint32_t punches_used
     Proxied *proxied
     uint32_t proxies
     uint8_t pool_wanted
