@@ -118,7 +118,8 @@ class Sequence:
             "relayed_joins_per_minute": rng.choice([0, 1, 1, 60]),
             "peers_per_address": rng.choice([0, 1, 4096]),
             "peers_per_prefix": rng.choice([0, 3, 16_384]),
-            "sync_packets_per_second": rng.choice([0, 1, 10, 1000]),
+            "sync_per_minute": rng.choice([0, 1, 10, 512]),
+            "sync_summaries_per_minute": rng.choice([0, 3, 2048]),
             "privileged_ports": rng.random() < 0.3,
             "bandwidth_out_bytes_per_second": rng.choice([0, 0, 0, 2000]),
         }
