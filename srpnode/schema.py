@@ -153,8 +153,8 @@ class Limits:
     sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 100_000)
     sync_per_minute: int = rate(
         512,
-        "Stored packets sent to one peer by synchronisation, and half as many of clusters that are not its own: a peer drops what "
-        "is above its replicated_per_minute, live packets too.",
+        "Stored packets sent to one peer by synchronisation, and half as many of clusters that are not its own. A peer drops "
+        "what is above its replicated_per_minute, live packets too.",
     )
     sync_summaries_per_minute: int = rate(2_048, "Summaries of the cache sent to one peer.")
     queue_datagrams: int = size(16_384, "Output queue: datagrams that one batch may cause.", 1_024, 1_000_000)
