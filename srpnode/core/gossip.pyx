@@ -86,8 +86,8 @@ cdef void set_hops(uint8_t *data, uint32_t hops) noexcept nogil:
         data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
 
 cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, Share share) noexcept nogil:
-    """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many. share: what it counts as for members
-    of its cluster."""
+    """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many. share: LIVE, or STORED when it was
+    sent before."""
     cdef Choice choice, without
     cdef uint32_t i, sent = 0
     cdef uint64_t cluster = 0, sub = 0
@@ -101,9 +101,9 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         cluster = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
-    if frame.type == SRP_PUBLISH and s.weighed:
-        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE, frame.hops,
-                           &without)
+    if frame.type == SRP_PUBLISH and not s.reference:
+        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE and share == LIVE,
+                           share == STORED, frame.hops, &without)
     else:
         choose_for_relay(s, &choice, sub, cluster, &without)
     set_hops(data, frame.hops + 1)
