@@ -181,6 +181,8 @@ cdef extern from "table.h" nogil:
 
 cdef extern from "peers.h" nogil:
     enum:
+        SRP_SLOTS
+        SRP_SLOT_US
         SRP_PEER_USED
         SRP_PEER_INDEXED
         SRP_PEER_NAMED
@@ -212,9 +214,15 @@ cdef extern from "peers.h" nogil:
         uint32_t used_replicated
         uint32_t used_control
         uint32_t used_introductions
+        uint32_t sent_slot
+        uint32_t sent
+        uint32_t shared
+        uint32_t summaries
+        uint16_t slot_sent[7]
+        uint16_t slot_shared[7]
+        uint16_t slot_summaries[7]
         uint32_t sync_second
         uint32_t sync_work
-        uint32_t sync_sent
         uint32_t out_second
         uint32_t out_bytes
         uint32_t sync_jobs
@@ -351,6 +359,9 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_summary
         SRP_DROP_sync_work
         SRP_DROP_sync_jobs
+        SRP_DROP_sync_summaries
+        SRP_DROP_sync_share
+        SRP_DROP_stranger_share
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
         SRP_DROP_peer_bandwidth
