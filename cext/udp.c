@@ -426,7 +426,7 @@ static int set(int fd, int level, int option, int value)
 
 int srp_udp_prepare(int fd, int receive_bytes, int send_bytes)
 {
-    uint32_t addr;
+    uint32_t addr = 0;
     uint16_t port;
     int error = srp_udp_name(fd, &addr, &port);
     if (!error)

@@ -66,8 +66,3 @@ def missing_reference() -> str | None:
     except (RuntimeError, OSError) as error:
         return str(error)
     return None
-
-
-def in_ci() -> bool:
-    """Whether a missing part is a failure."""
-    return os.environ.get("CI", "").lower() in ("1", "true", "yes")

@@ -17,7 +17,6 @@ from .delay import Delay
 from .matrix import all_pairs
 from .nat import NAT_TYPE, NatKind, NatOptions
 from .pairing import Mode, Pair, PairSetup, Start
-from .requirements import in_ci
 
 pytestmark = pytest.mark.usefixtures("reference_peers")
 
@@ -32,7 +31,7 @@ def srpnode(reference_peers: None) -> None:
     """There is a node to test."""
     reason = introducers.missing("srpnode")
     if reason is not None:
-        (pytest.fail if in_ci() else pytest.skip)(f"NO NAT LABORATORY HERE: {reason}")
+        pytest.skip(f"NO NAT LABORATORY HERE: {reason}")
 
 
 async def _try_all(plan: Mapping[PairSetup, Sequence[Start]]) -> dict[PairSetup, list[Try]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.c_files import ROOT, compile_with
+
 HERE = Path(__file__).parent
-CEXT = HERE.parent.parent / "cext"
-WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wpedantic", "-Werror"]
+CEXT = ROOT / "cext"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
 Compile = Callable[..., Path]
@@ -24,8 +24,7 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
     def compile_(name: str, sources: list[Path], *flags: str) -> Path:
         result = folder / name
-        command = ["cc", "-O1", "-g", *WARNINGS, f"-I{CEXT}", *map(str, sources), "-o", str(result), *flags]
-        subprocess.run(command, check=True, timeout=120)
+        compile_with(["-O1", "-g", *map(str, sources), *flags], result)
         return result
 
     return compile_
