@@ -48,6 +48,7 @@
     X(intro_stale)        /* an introduction that is too old or has travelled too far */ \
     X(intro_known)        /* introduces whom we are connected to, or were introduced to a moment ago */ \
     X(attempts_full)      /* too many connection attempts at once */ \
+    X(attempt_budget)     /* too many connection attempts this minute, in all or towards one prefix: by proxy instead */ \
     X(app_full)           /* the application does not take what arrived */
 
 #define SRP_COUNT_LIST(X) \
@@ -68,6 +69,7 @@
     X(cache_inserted) X(cache_ejected) X(cache_expired) X(cache_bucket_full) \
     X(cluster_table_full) X(member_table_full) \
     X(gate_evicted)       /* live gate entries that gave way */ \
+    X(fan_outs_narrowed)  /* published packets sent to three because fan_out_packets_per_second was used up */ \
     X(queries_answered) X(answers_routed) \
     X(syncs_started) X(sync_summaries) X(sync_packets) \
     X(reflections) X(reflections_failed) \

@@ -18,7 +18,8 @@ enum {
     SRP_PEER_INDEXED = 2,   /* configured or a sibling identity: never dropped, never offered in introductions */
     SRP_PEER_NAMED = 4,     /* id holds its peerId and the table finds it by it */
     SRP_PEER_LIVE = 8,      /* connected: valid NAT type, in the live array (INDEXED ones have an array of their own) */
-    SRP_PEER_CHALLENGED = 16 /* somebody else claims its name: a ping is out */
+    SRP_PEER_CHALLENGED = 16, /* somebody else claims its name: a ping is out */
+    SRP_PEER_JOINED = 32    /* has joined a subcluster: whom it was introduced to then takes no further introduction */
 };
 
 typedef struct srp_peer {

@@ -67,7 +67,7 @@ class Sequence:
             "cache_ttl": rng.choice([5, 21_600]),
             "keep_alive": rng.choice([1.0, 30.0]),
             "seed": rng.randbytes(32),
-            "selection": rng.choice(["plain", "plain", "weighed", "reference"]),
+            "selection": rng.choice(["weighed", "weighed", "weighed", "reference"]),
             "address": rng.choice([0, number(NODE_ADDRESS)]),
             **self.limits(),
         }
@@ -76,7 +76,7 @@ class Sequence:
                 nat_type=rng.choice([0, 5, 7, 31]), attempts=rng.choice([1, 8]), app_bytes=rng.choice([256, 20_000])
             )
             settings.update(pool_open=rng.choice([0, 16, 256]))
-        self.fanout = {"plain": 4, "weighed": 112, "reference": 6}[settings["selection"]]
+        self.fanout = {"weighed": settings.get("publish_fan_out", 108) + 4, "reference": 6}[settings["selection"]]
         self.world = World(siblings=self.siblings, **settings)
         self.node = self.world.node
         networks = rng.choice([["198.51.100"], ["198.51.100", "198.51.101", "10.0.0", "127.0.0"]])
@@ -121,6 +121,8 @@ class Sequence:
             "sync_packets_per_second": rng.choice([0, 1, 10, 1000]),
             "privileged_ports": rng.random() < 0.3,
             "bandwidth_out_bytes_per_second": rng.choice([0, 0, 0, 2000]),
+            "publish_fan_out": rng.choice([3, 12, 108]),
+            "fan_out_packets_per_second": rng.choice([0, 10, 5000]),
         }
 
     # --- datagrams

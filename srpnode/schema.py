@@ -167,7 +167,19 @@ class Limits:
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"
     )
     peer_out_bytes_per_second: int = rate(0, "UDP payload sent to one peer.", 4_000_000_000, "bytes per second")
+    publish_fan_out: int = key(
+        108, "Members of a subcluster that a published packet is sent to, those heard last first.", low=3, high=120
+    )
+    fan_out_packets_per_second: int = rate(
+        5_000, "Published packets sent in that way; beyond it each goes to three members, as from every peer."
+    )
     privileged_ports: bool = key(False, "Send to ports below 1024 that another peer told us.")
+    kernel_filter: bool = key(
+        False,
+        "Have the kernel drop what is no packet (no magic, or too short) before it takes a place in the receive buffer. "
+        "What it drops is counted together with what found the buffer full: in_kernel_drops, and no reason is told.",
+        core=False,
+    )
     kept_peers: int = key(
         1_000,
         "Peers of each identity that state_dir/NAME.peers remembers: those heard last, pinged after a restart.",

@@ -11,6 +11,7 @@ from srpnode.core import node
 from srpnode.core.node import Node
 from srpnode.identity import Identity
 from srpnode.interfaces import Snapshot
+from srpnode.net import filter as kernel_filter
 from srpnode.net.loop import Loop
 from srpnode.net.sockets import Inherited, SocketError
 from srpnode.schema import Access, Config, Limits, Listen, entries
@@ -89,6 +90,8 @@ class Worker:
             raise StartError(
                 f"listen {listen.name}: not enough memory for its tables; lower [limits] or [cache]"
             ) from None
+        self._sockets = (main, probe)
+        self.filter = "off"
         self.loop = Loop(self.node, main, probe)
         for sock in (main, probe):
             service.store(sock)
@@ -108,15 +111,24 @@ class Worker:
             raise StartError(f"{self.listen.name}: the loop does not answer: {error}") from None
         self._only = only
 
-    def beat(self, timeout_s: float) -> None:
-        """Has the loop handle a datagram of its own. Raises StartError when it does not in time."""
-        try:
-            self.loop.beat(timeout_s)
-        except (TimeoutError, RuntimeError, OSError) as error:
+    def check(self, timeout_s: float) -> None:
+        """Sees that the loop handles datagrams, its own one or others. Raises StartError when it does not in time."""
+        if not self.loop.serves(timeout_s):
             raise StartError(
-                f"{self.listen.name}: port {self.listen.port} did not hear its own datagram ({error}); "
+                f"{self.listen.name}: port {self.listen.port} heard neither its own datagram nor any other in {timeout_s:g} s; "
                 "a firewall that drops what the machine sends to itself can do that"
-            ) from None
+            )
+
+    def use_filter(self, wanted: bool) -> str:
+        """Has the kernel drop what is no packet, or not any more; why it cannot, "" otherwise. What was there stays then."""
+        try:
+            for sock in self._sockets:
+                (kernel_filter.attach if wanted else kernel_filter.detach)(sock.fileno())
+        except OSError as error:
+            self.filter = f"refused: {error.strerror}"
+            return f"{self.listen.name}: works without the filter in the kernel: {error.strerror}"
+        self.filter = "on" if wanted else "off"
+        return ""
 
     def stop(self, timeout_s: float) -> bool:
         """Sends what is queued and ends the thread; False when it did not end in time."""
@@ -223,6 +235,7 @@ class Worker:
             "udp": self.loop.counters(),
             "handling_us": self.loop.handling_times(),
             "features": self.loop.features(),
+            "filter": self.filter,
         }
 
 

@@ -11,7 +11,7 @@ from srpnode.core.gossip cimport insert_packet, multicast
 from srpnode.core.out cimport out_commit, out_push, out_reserve, out_to
 from srpnode.core.punch cimport Proxied, proxied_to
 from srpnode.core.reach cimport join_cluster, scope_allows
-from srpnode.core.state cimport SRP_OWN, Own, State, drop
+from srpnode.core.state cimport Own, State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_delivered,
@@ -38,6 +38,8 @@ from srpnode.core.types cimport (
     SRP_NONE,
     SRP_OK,
     SRP_PACKET_ID,
+    SRP_PEER_LIVE,
+    SRP_PEER_NAMED,
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SOCKET_MAIN,
@@ -150,7 +152,7 @@ cdef Own *own_cluster(State *s, const uint8_t *data, srp_frame *frame) noexcept 
     cdef uint32_t i
     if c.len != 32 or u.len != 32:
         return NULL
-    for i in range(SRP_OWN):
+    for i in range(s.own_size):
         if s.own[i].used and memcmp(s.own[i].subcluster, data + u.at, 32) == 0 \
                 and memcmp(s.own[i].cluster, data + c.at, 32) == 0:
             return &s.own[i]
@@ -206,10 +208,23 @@ cdef uint32_t base64(const uint8_t *data, uint32_t size, char *out) noexcept nog
 
 cdef Own *find_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) noexcept nogil:
     cdef uint32_t i
-    for i in range(SRP_OWN):
+    for i in range(s.own_size):
         if s.own[i].used and memcmp(s.own[i].subcluster, subcluster, 32) == 0 and memcmp(s.own[i].cluster, cluster, 32) == 0:
             return &s.own[i]
     return NULL
+
+cdef void tell_members(State *s, Own *own) noexcept nogil:
+    """The application hears at once of those who are known to be members already: nobody introduces them again so soon."""
+    cdef uint32_t i, at, cluster = srp_cluster_find(&s.peers, own.key)
+    cdef srp_peer *p
+    if cluster == <uint32_t>SRP_NONE:
+        return
+    at = s.peers.cluster[cluster].ring
+    for i in range(s.peers.cluster[cluster].members):
+        p = &s.peers.peer[s.peers.member[at].peer]
+        if p.flags & SRP_PEER_LIVE and p.flags & SRP_PEER_NAMED and proven(s, s.peers.member[at].peer):
+            tell_join(s, p.id, own.cluster, own.subcluster, p.nat_type, True, p.addr, p.port)
+        at = s.peers.member[at].ring_next
 
 cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) noexcept nogil:
     """From now on we look for members of this subcluster. 0, -ENOSPC when there are too many."""
@@ -217,7 +232,7 @@ cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) n
     cdef Own *own
     if find_own(s, cluster, subcluster) != NULL:
         return 0
-    for i in range(SRP_OWN):
+    for i in range(s.own_size):
         own = &s.own[i]
         if own.used:
             continue
@@ -232,6 +247,7 @@ cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) n
         own.due_us = s.own_due_us = s.now.mono_us
         own.used = 1
         s.owns += 1
+        tell_members(s, own)
         return 0
     return -28
 
@@ -248,7 +264,7 @@ cdef int leave_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) 
 cdef void rejoin_soon(State *s) noexcept nogil:
     """All our subclusters are joined again at once: after a discovery of the NAT."""
     cdef uint32_t i
-    for i in range(SRP_OWN):
+    for i in range(s.own_size):
         if s.own[i].used:
             s.own[i].due_us = s.now.mono_us
             s.own[i].clock = 0
@@ -322,7 +338,7 @@ cdef void send_joins(State *s) noexcept nogil:
     if s.now.mono_us < s.own_due_us or not joins_possible(s):
         return
     s.own_due_us = s.now.mono_us + s.keep_alive_us
-    for i in range(SRP_OWN):
+    for i in range(s.own_size):
         own = &s.own[i]
         if own.used and own.due_us <= s.now.mono_us:
             send_join(s, own)
@@ -390,7 +406,7 @@ cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
         return -11
     srp_recent_add(&s.gate_publish, srp_sip(&s.key, d.data + id.at, 32), s.now_ms, <uint32_t>(6 * s.keep_alive_us // 1000), 0)
     insert_packet(s, d, &frame, d.data + id.at)
-    sent = multicast(s, d.data, &frame, SRP_NONE)
+    sent = multicast(s, d.data, &frame, SRP_NONE, False)
     s.counter[SRP_COUNT_published] += 1
     if sent == 0:
         keep_unpublished(s, d.data + id.at)
@@ -411,7 +427,7 @@ cdef void resend_unpublished(State *s) noexcept nogil:
             size = srp_store_copy(&s.store, entry, at)
             if srp_frame_decode(at, size, &frame) == SRP_OK:
                 out_commit(s, size)
-                if multicast(s, at, &frame, SRP_NONE) == 0:
+                if multicast(s, at, &frame, SRP_NONE, False) == 0:
                     return
         s.unpublished_first = (s.unpublished_first + 1) % s.unpublished_size
         s.unpublished_count -= 1
@@ -447,4 +463,4 @@ cdef int query_own(State *s, srp_datagram *d) noexcept nogil:
     key = srp_sip(&s.key, d.data + q.at, q.len)
     srp_recent_add(&s.gate_other, key, s.now_ms, ttl_ms, 0)
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, ROUTE_SELF)
-    return <int>multicast(s, d.data, &frame, SRP_NONE)
+    return <int>multicast(s, d.data, &frame, SRP_NONE, False)

@@ -17,5 +17,5 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
 cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nogil
 cdef void choose_for_relay(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster,
                            Choice *without) noexcept nogil
-cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, uint32_t hops,
-                             Choice *without) noexcept nogil
+cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, bint last,
+                             uint32_t hops, Choice *without) noexcept nogil

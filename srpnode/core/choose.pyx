@@ -3,13 +3,14 @@
 Reference: getPeers() takes three random live peers, one indexed peer more if none is among them, and one of the same
 cluster first. Here members of the same subcluster come first, then of the same cluster, then strangers, of two random ones
 the nearer (draft: peers are weighed by temporal distance). Published packets have rules of their own, found by simulation
-(docs/simulation.md): choose_for_publish().
+(docs/simulation.md): choose_for_publish(). What a choice costs is bounded: a peer looks at 48 members for a packet, a hub at five
+times publish_fan_out while its budget lasts, so at most at 5 * fan_out_packets_per_second members a second, else at ten.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from srpnode.core.state cimport State, draw, draw_below
-from srpnode.core.types cimport SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
+from srpnode.core.types cimport SRP_COUNT_fan_outs_narrowed, SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
 
 cdef enum:
     FANOUT = 3                  # members that a packet goes to (draft, STATE_4)
@@ -17,9 +18,7 @@ cdef enum:
     LOOK = 48                   # that many
     LATE_HOPS = 4
     LATE_FANOUT = 5
-    HUB_FANOUT = 108
-    HUB_LOOK = 512
-    HUB_DATAGRAMS_PER_S = 20000 # beyond that a hub sends to as few as everybody
+    HUB_LOOK = 5                # members that a hub looks at for each that it may send to
     SILENT_US = 1000000
     OTHER_RANK_US = 100000000
 
@@ -40,6 +39,10 @@ cdef bint silent(State *s, uint32_t slot) noexcept nogil:
     cdef srp_peer *p = &s.peers.peer[slot]
     return p.last_ping_us >= 0 and s.now.mono_us - p.last_ping_us > SILENT_US
 
+cdef bint fit(State *s, Choice *choice, uint32_t slot, Choice *without, bint silent_too) noexcept nogil:
+    return proven(s, slot) and not among(choice, slot) and not among(without, slot) \
+        and (silent_too or s.reference or not silent(s, slot))
+
 cdef bint among_first(Choice *choice, uint32_t count, uint32_t slot) noexcept nogil:
     cdef uint32_t i
     for i in range(count):
@@ -47,7 +50,7 @@ cdef bint among_first(Choice *choice, uint32_t count, uint32_t slot) noexcept no
             return True
     return False
 
-cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without) noexcept nogil:
+cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without, bint silent_too=False) noexcept nogil:
     """Takes members of one cluster from its ring and leaves the cursor behind the last one looked at."""
     cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
     cdef srp_cluster *c
@@ -68,32 +71,28 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
         m = &s.peers.member[c.ring]
         c.ring = m.ring_next
         steps -= 1
-        if s.peers.peer[m.peer].live_at == <uint32_t>SRP_NONE or not proven(s, m.peer):
-            continue
-        if not s.reference and silent(s, m.peer):
-            continue
-        if among(choice, m.peer) or among(without, m.peer):
+        if s.peers.peer[m.peer].live_at == <uint32_t>SRP_NONE or not fit(s, choice, m.peer, without, silent_too):
             continue
         choice.peer[choice.count] = m.peer
         choice.count += 1
 
-cdef void turn_best(State *s, Choice *choice, uint64_t key, uint32_t want, uint32_t look, bint newest, uint32_t hubs, uint32_t rank,
-                    Choice *without) noexcept nogil:
+cdef uint32_t turn_best(State *s, Choice *choice, uint64_t key, uint32_t want, uint32_t look, bint newest, uint32_t hubs, uint32_t rank,
+                        Choice *without) noexcept nogil:
     """Looks at `look` members of one cluster and takes the best: those known for the shortest time (newest), or those heard last.
 
-    Of several hubs each prefers the members that fall to its rank.
+    Of several hubs each prefers the members that fall to its rank. How many it looked at.
     """
     cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
     cdef srp_cluster *c
     cdef srp_member *m
     cdef srp_peer *p
-    cdef uint32_t steps, i, first = choice.count
+    cdef uint32_t steps, i, looked, first = choice.count
     cdef int64_t score[CHOOSE_MAX]
     cdef int64_t value
     if cluster == <uint32_t>SRP_NONE:
-        return
+        return 0
     c = &s.peers.cluster[cluster]
-    steps = look if look < c.members else c.members
+    looked = steps = look if look < c.members else c.members
     if want > CHOOSE_MAX:
         want = CHOOSE_MAX
     while steps > 0 and want > first:
@@ -119,16 +118,22 @@ cdef void turn_best(State *s, Choice *choice, uint64_t key, uint32_t want, uint3
         choice.peer[i] = m.peer
         if choice.count < want:
             choice.count += 1
+    return looked
 
 cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
                          Choice *without) noexcept nogil:
-    """Adds live members of the subcluster, then of the cluster (keys; 0 = none), until there are `want`."""
+    """Adds live members of the subcluster, then of the cluster (keys; 0 = none), until there are `want`.
+
+    Where these are too few, also those whose last ping is unanswered: a join comes once, and a busy peer answers late.
+    """
+    cdef bint silent_too
     if want > CHOOSE_MAX:
         want = CHOOSE_MAX
-    if subcluster != 0:
-        turn(s, choice, subcluster, want, without)
-    if cluster != 0:
-        turn(s, choice, cluster, want, without)
+    for silent_too in range(2):
+        if subcluster != 0:
+            turn(s, choice, subcluster, want, without, silent_too)
+        if cluster != 0 and choice.count < want:
+            turn(s, choice, cluster, want, without, silent_too)
     choice.friends = choice.count
 
 cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil:
@@ -145,9 +150,9 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
         b = s.peers.live[draw_below(s, s.peers.live_count)]
         if p[b].distance_ms < p[a].distance_ms:
             a, b = b, a
-        if among(choice, a) or among(without, a) or not proven(s, a):
+        if not fit(s, choice, a, without, False):
             a = b
-            if among(choice, a) or among(without, a) or not proven(s, a):
+            if not fit(s, choice, a, without, False):
                 continue
         choice.peer[choice.count] = a
         choice.count += 1
@@ -175,21 +180,29 @@ cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
             rank += memcmp(s.peers.peer[s.peers.indexed[i]].id, s.peer_id, 32) < 0
     return rank
 
-cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, uint32_t hops,
-                             Choice *without) noexcept nogil:
-    """Who gets a published packet from us. own: we are its publisher.
+cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, bint last,
+                             uint32_t hops, Choice *without) noexcept nogil:
+    """Who gets a published packet from us. own: we are its publisher. last: the cache gives it up, most have it.
 
     A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few; its own
     packet to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
-    first, because it alone knows who came a moment ago; several hubs share the members. A packet that has come a long way is in a
+    first, because it alone knows who came a moment ago; several hubs share the members. That has a budget for each second, which
+    also bounds the looking for members; beyond it a packet goes to three in turn. A packet that has come a long way is in a
     network that its hubs do not cover: there it goes to more. Where members are lacking, others carry it.
     """
-    cdef uint32_t hubs = 1, rank, fanout = FANOUT if hops < LATE_HOPS else LATE_FANOUT
+    cdef uint32_t hubs = 1, rank, looked, budget = s.limits.fan_out_packets_per_second
+    cdef uint32_t fanout = FANOUT if hops < LATE_HOPS else LATE_FANOUT
     choice.count = choice.friends = 0
-    if s.owns == 0 and s.hub_datagrams < HUB_DATAGRAMS_PER_S:
+    if last:
+        turn(s, choice, subcluster, FANOUT, without)
+    elif s.owns == 0 and budget != 0 and s.fan_out_used >= budget:
+        s.counter[SRP_COUNT_fan_outs_narrowed] += 1
+        turn(s, choice, subcluster, FANOUT, without)
+    elif s.owns == 0:
         rank = rank_among_hubs(s, &hubs)
-        turn_best(s, choice, subcluster, HUB_FANOUT, HUB_LOOK, False, hubs, rank, without)
-        s.hub_datagrams += choice.count
+        looked = turn_best(s, choice, subcluster, s.limits.publish_fan_out, HUB_LOOK * s.limits.publish_fan_out, False, hubs, rank,
+                           without)
+        s.fan_out_used += choice.count if choice.count > looked // HUB_LOOK else looked // HUB_LOOK
     else:
         turn(s, choice, subcluster, fanout - NEWEST, without)
         turn_best(s, choice, subcluster, fanout, LOOK, True, 1, 0, without)

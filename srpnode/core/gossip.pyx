@@ -84,8 +84,8 @@ cdef void set_hops(uint8_t *data, uint32_t hops) noexcept nogil:
     for i in range(4):
         data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
 
-cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source) noexcept nogil:
-    """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many."""
+cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, bint last) noexcept nogil:
+    """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many. last: it was sent before."""
     cdef Choice choice, without
     cdef uint32_t i, sent = 0
     cdef uint64_t cluster = 0, sub = 0
@@ -99,9 +99,9 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         cluster = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
-    if frame.type == SRP_PUBLISH and s.weighed:
-        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE, frame.hops,
-                           &without)
+    if frame.type == SRP_PUBLISH and not s.reference:
+        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE and not last, last,
+                           frame.hops, &without)
     else:
         choose_for_relay(s, &choice, sub, cluster, &without)
     set_hops(data, frame.hops + 1)
@@ -132,7 +132,7 @@ cdef void let_go(State *s, uint32_t entry) noexcept nogil:
         out_commit(s, size)
     srp_store_remove(&s.store, entry)
     if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
-        multicast(s, at, &frame, SRP_NONE)
+        multicast(s, at, &frame, SRP_NONE, True)
 
 cdef void keep_away(State *s, uint32_t entry) noexcept nogil:
     """A packet that is ejected for want of room is not taken in again while it lives. Full caches would else hand their packets
@@ -188,7 +188,7 @@ cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot)
     if s.owns != 0 and own_cluster(s, d.data, frame) != NULL:
         tell_packet(s, APP_PACKET, d, frame)
     if frame.hops < SRP_HOPS_MAX:
-        multicast(s, d.data, frame, slot)
+        multicast(s, d.data, frame, slot, False)
 
 cdef void expire_packets(State *s) noexcept nogil:
     """Lets the packets go whose time is over, a bounded number at a time."""
@@ -305,7 +305,7 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         return
     value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)
-    multicast(s, d.data, frame, slot)
+    multicast(s, d.data, frame, slot, False)
 
 # --- stream ---------------------------------------------------------------------------------------------------------------
 

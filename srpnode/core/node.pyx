@@ -55,9 +55,11 @@ from srpnode.core.state cimport (
     SRP_POOL,
     SRP_RULES_MAX,
     Attempt,
+    Challenge,
     Deferred,
     Event,
     Limits,
+    Own,
     Parked,
     Proxied,
     State,
@@ -141,7 +143,6 @@ cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
     PREFETCH = 4                # datagrams ahead
-    UNPUBLISHED = 4096          # packets of ours that wait for the network
 
 # --- receiving ----------------------------------------------------------------------------------------------------------
 
@@ -342,7 +343,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
         s.unproven_used = 0
-        s.hub_datagrams = 0
+        s.fan_out_used = 0
         s.sync_work_used = 0
     if s.limits.bandwidth_out_bytes_per_second != 0:
         elapsed = now.mono_us - s.bandwidth_at_us
@@ -364,8 +365,8 @@ cdef class Node:
 
     peer_id, seed: 32 bytes each. address: the advertised IPv4 address as a number, host byte order (0: not known yet, then
     joins are not stamped). peers: (address number, port, peer_id) of other indexed peers. The rest are limits; sizes of tables
-    are fixed from here on. selection: "plain", a packet goes to three peers; "weighed",
-    what simulation found to reach most (docs/simulation.md); "reference", the rules of the reference peer to compare with.
+    are fixed from here on. selection: "weighed", the rules of choose.pyx; "reference", those of the reference peer, for the
+    simulator to compare with.
     Raises ValueError for sizes that cannot be, MemoryError.
     """
 
@@ -373,14 +374,16 @@ cdef class Node:
                   uint8_t nat_type=31, double keep_alive=30.0, int64_t mono_us=0, int64_t wall_ms=0, indexed_peers=(),
                   uint32_t peers=100000, uint32_t gate_entries=262144, uint32_t meter_entries=65536, uint32_t parked=1024,
                   uint32_t return_routes=16384, uint32_t sync_jobs=256, uint32_t deferred_joins=256,
-                  uint32_t queue_datagrams=16384,
+                  uint32_t queue_datagrams=16384, uint32_t queue_bytes=0, uint32_t spare_peers=64, uint32_t clusters=0,
+                  uint32_t subclusters=64, uint32_t unpublished=4096, uint32_t challenges=64, uint32_t events=256,
+                  uint32_t access_rules=SRP_RULES_MAX,
                   uint64_t cache_max_bytes=16000000, uint32_t cache_ttl=21600, uint32_t app_bytes=0, uint32_t attempts=0,
-                  uint32_t pool_open=0, selection="plain", **limits):
+                  uint32_t pool_open=0, selection="weighed", **limits):
         cdef State *s
         cdef Limits checked
         cdef uint8_t *at
         cdef size_t total
-        cdef uint32_t configured = <uint32_t>len(indexed_peers) + 64, clusters
+        cdef uint32_t configured = <uint32_t>len(indexed_peers) + spare_peers
         cdef uint32_t gate, small, routes, meters, parked_sets
         cdef uint8_t digest[32]
         cdef srp_part part[2]
@@ -390,33 +393,42 @@ cdef class Node:
             raise ValueError("peer_id and seed are 32 bytes each")
         if not 1 <= peers <= 1000000:
             raise ValueError("peers: 1 to 1000000")
-        if not 16384 <= cache_max_bytes <= 64000000000:
-            raise ValueError("cache_max_bytes: 16384 to 64000000000")
+        if not 4096 <= cache_max_bytes <= 64000000000:
+            raise ValueError("cache_max_bytes: 4096 to 64000000000")
         if not 64 <= queue_datagrams <= 1000000:
             raise ValueError("queue_datagrams: 64 to 1000000")
+        if queue_bytes != 0 and not 4096 <= queue_bytes <= 1 << 31:
+            raise ValueError("queue_bytes: 0 for 256 a datagram, or 4096 to 2147483648")
+        if not 1 <= subclusters <= 65536 or not 1 <= unpublished <= 1 << 20 or not 1 <= events <= 1 << 16 or not 1 <= challenges <= 1 << 16:
+            raise ValueError("subclusters, unpublished, events, challenges: at least 1")
+        if spare_peers > 65536 or clusters > 4000000 or access_rules > SRP_RULES_MAX:
+            raise ValueError("a table is larger than it may be")
         if not 0.05 <= keep_alive <= 3600:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
-        if selection not in ("plain", "weighed", "reference"):
-            raise ValueError("selection: plain, weighed or reference")
+        if selection not in ("weighed", "reference"):
+            raise ValueError("selection: weighed or reference")
         if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         if app_bytes != 0:
             app_bytes = srp_pow2(app_bytes)  # its counts wrap at 2^32
         fill_limits(&checked, limits)
-        clusters = 2 * peers + 64
+        if clusters == 0:
+            clusters = 2 * peers + 64
         gate = srp_recent_cells(gate_entries)
         small = srp_recent_cells(gate_entries // 4)
         routes = srp_recent_cells(return_routes)
         meters = srp_recent_cells(meter_entries)
         parked_sets = srp_pow2((parked + 1) // 2) if parked else 0
-        slab = <uint64_t>queue_datagrams * 256 + 16 * <uint64_t>SRP_DATAGRAM_MAX
+        slab = <uint64_t>queue_datagrams * 256 + 16 * <uint64_t>SRP_DATAGRAM_MAX if queue_bytes == 0 else queue_bytes
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
             + sizeof(Parked) * 2 * <size_t>parked_sets + sizeof(SyncJob) * <size_t>sync_jobs \
             + sizeof(Deferred) * <size_t>deferred_joins \
             + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + app_bytes \
-            + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + 32 * <size_t>UNPUBLISHED + 64 * 20
+            + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + (32 * <size_t>unpublished if app_bytes else 0) \
+            + sizeof(Own) * <size_t>subclusters + sizeof(Challenge) * <size_t>challenges + sizeof(Event) * <size_t>events \
+            + (4 + 4 + 1 + 8) * <size_t>access_rules + 64 * 32
         self.state = <State *>PyMem_RawCalloc(1, total)
         if self.state == NULL:
             raise MemoryError(f"{total} bytes for the tables")
@@ -441,7 +453,6 @@ cdef class Node:
 
         s.limits = checked
         s.reference = selection == "reference"
-        s.weighed = selection == "weighed"
         s.address = address
         s.port = port
         s.probe_port = probe_port
@@ -483,8 +494,19 @@ cdef class Node:
         s.app_size = app_bytes
         if app_bytes != 0:
             s.app = carve(&at, app_bytes)
-            s.unpublished = carve(&at, 32 * <size_t>UNPUBLISHED)
-            s.unpublished_size = UNPUBLISHED
+            s.unpublished = carve(&at, 32 * <size_t>unpublished)
+            s.unpublished_size = unpublished
+        s.own = <Own *>carve(&at, sizeof(Own) * <size_t>subclusters)
+        s.own_size = subclusters
+        s.challenge = <Challenge *>carve(&at, sizeof(Challenge) * <size_t>challenges)
+        s.challenge_size = challenges
+        s.event = <Event *>carve(&at, sizeof(Event) * <size_t>events)
+        s.event_size = events
+        s.rule_addr = <uint32_t *>carve(&at, 4 * <size_t>access_rules)
+        s.rule_mask = <uint32_t *>carve(&at, 4 * <size_t>access_rules)
+        s.rule_allow = carve(&at, access_rules)
+        s.cluster_rule = <uint64_t *>carve(&at, 8 * <size_t>access_rules)
+        s.rules_size = access_rules
         s.pool_open = pool_open
         s.reflection.wanted = nat_type == 0
 
@@ -611,15 +633,14 @@ cdef class Node:
             s.address = (<uint32_t *>data)[0]
             return 0
         if kind == COMMAND_RULES and size == sizeof(Rules):
-            apply_rules(s, <Rules *>data)
-            return 0
+            return apply_rules(s, <Rules *>data)
         if kind == COMMAND_EVENTS and size >= sizeof(EventsQuestion):
             e = <EventsQuestion *>data
             e.count = 0
             while s.event_count != 0 and e.count < SRP_EVENTS:
                 e.event[e.count] = s.event[s.event_first]
                 e.count += 1
-                s.event_first = (s.event_first + 1) % SRP_EVENTS
+                s.event_first = (s.event_first + 1) % s.event_size
                 s.event_count -= 1
             return <int32_t>e.count
         if kind == COMMAND_GAUGES and size == sizeof(Gauges):
@@ -801,7 +822,8 @@ cdef class Node:
         """Access rules; see pack_rules()."""
         cdef Rules rules
         fill_rules(&rules, prefixes, default_allow, clusters, clusters_allow)
-        apply_rules(self.state, &rules)
+        if apply_rules(self.state, &rules) < 0:
+            raise ValueError(f"at most {self.state.rules_size} rules of a kind")
 
 
 # --- commands, packed and unpacked ------------------------------------------------------------------------------------------
@@ -834,12 +856,16 @@ LIMIT_DEFAULTS = {
     "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
+    "attempts_per_minute": 1024,
+    "punches_per_minute": 32,
     "peers_per_address": 4096,
     "peers_per_prefix": 16384,
     "sync_packets_per_second": 1000,
     "privileged_ports": False,
     "bandwidth_out_bytes_per_second": 0,
     "peer_out_bytes_per_second": 0,
+    "publish_fan_out": 108,
+    "fan_out_packets_per_second": 5000,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -859,12 +885,18 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.introductions = all_limits["introductions"]
     l.introductions_per_minute = all_limits["introductions_per_minute"]
     l.relayed_joins_per_minute = all_limits["relayed_joins_per_minute"]
+    l.attempts_per_minute = all_limits["attempts_per_minute"]
+    l.punches_per_minute = all_limits["punches_per_minute"]
     l.peers_per_address = all_limits["peers_per_address"]
     l.peers_per_prefix = all_limits["peers_per_prefix"]
     l.sync_packets_per_second = all_limits["sync_packets_per_second"]
     l.privileged_ports = 1 if all_limits["privileged_ports"] else 0
     l.bandwidth_out_bytes_per_second = all_limits["bandwidth_out_bytes_per_second"]
     l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
+    l.publish_fan_out = all_limits["publish_fan_out"]
+    l.fan_out_packets_per_second = all_limits["fan_out_packets_per_second"]
+    if not 3 <= l.publish_fan_out <= 120:
+        raise ValueError("publish_fan_out: 3 to 120")
     return 0
 
 
@@ -991,8 +1023,10 @@ cdef int fill_rules(Rules *rules, prefixes, bint default_allow, clusters, bint c
     return 0
 
 
-cdef void apply_rules(State *s, Rules *rules) noexcept nogil:
+cdef int apply_rules(State *s, Rules *rules) noexcept nogil:
     cdef uint32_t i
+    if rules.count > s.rules_size or rules.clusters > s.rules_size:
+        return -28
     for i in range(rules.count):
         s.rule_addr[i] = rules.addr[i]
         s.rule_mask[i] = rules.mask[i]
@@ -1003,6 +1037,7 @@ cdef void apply_rules(State *s, Rules *rules) noexcept nogil:
         s.cluster_rule[i] = srp_cluster_key(&s.peers, rules.cluster[i], 32, NULL, 0)
     s.cluster_rules = rules.clusters
     s.cluster_rules_allow = <uint8_t>rules.clusters_allow
+    return 0
 
 
 cdef dict read_counters(const uint64_t *counter):

@@ -19,9 +19,6 @@ from srpnode.core.state cimport (
     EVENT_NAME_TAKEN,
     EVENT_PROVEN,
     EVENT_REFUSED,
-    SRP_CHALLENGES,
-    SRP_EVENTS,
-    SRP_OWN,
     Attempt,
     Challenge,
     Event,
@@ -122,6 +119,7 @@ cdef enum:
     CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
     UPTIME_MAX_MS = 3600000
     ASK_AGAIN_MS = 10000
+    EARLY_PING_US = 1000         # a peer is pinged before its keep-alive is over only at that pace
     SCOPE_INVALID = 0
     SCOPE_LOOPBACK = 1
     SCOPE_PRIVATE = 2
@@ -132,10 +130,10 @@ cdef enum:
 cdef void log_event(State *s, uint8_t kind, uint8_t reason, uint32_t addr, uint16_t port, const uint8_t *peer_id) noexcept nogil:
     """Puts an event into the bounded ring that the driver empties; counted when it is full."""
     cdef Event *e
-    if s.event_count == SRP_EVENTS:
+    if s.event_count == s.event_size:
         s.counter[SRP_COUNT_events_lost] += 1
         return
-    e = &s.event[(s.event_first + s.event_count) % SRP_EVENTS]
+    e = &s.event[(s.event_first + s.event_count) % s.event_size]
     s.event_count += 1
     memset(e, 0, sizeof(Event))
     e.kind = kind
@@ -192,21 +190,25 @@ cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) no
     proof_id(s, addr, port, epoch - 1, wanted)
     return memcmp(wanted, ping_id, 13) == 0
 
-cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
-                         uint32_t local, uint16_t socket) noexcept nogil:
-    """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
-
-    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash of the message would cost more
-    than all the rest of a pong. Drawn under a key: the generator itself can be computed from what it puts out.
-    """
-    cdef uint64_t id[4]
+cdef void draw_id(State *s, uint64_t *id) noexcept nogil:
+    """A packetId of 32 bytes that nobody has seen: nobody checks it, a client only must not see one twice. Drawn under a key: the
+    generator itself can be computed from what it puts out."""
     cdef uint64_t words[3]
-    cdef uint32_t size, offset
     memcpy(id, s.peer_id, 32)  # two identities never draw the same
     words[0] = draw(s)
     words[1] = <uint64_t>s.now.mono_us
     words[2] = 0
     id[0] ^= srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+
+cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
+                         uint32_t local, uint16_t socket) noexcept nogil:
+    """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
+
+    Its packetId is drawn: a hash of the message would cost more than all the rest of a pong.
+    """
+    cdef uint64_t id[4]
+    cdef uint32_t size, offset
+    draw_id(s, id)
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     offset = srp_message_offset(packet)
@@ -338,11 +340,10 @@ cdef void challenge(State *s, uint32_t holder, uint32_t claimant, const uint8_t 
     """Pings the holder of a name that somebody else claims; settle_challenges() sees whether it answered."""
     cdef Challenge *c
     cdef Challenge *free = NULL
-    cdef int i
-    cdef uint32_t queued = s.out_count
+    cdef uint32_t i, queued = s.out_count
     if s.peers.peer[holder].flags & SRP_PEER_CHALLENGED:
         return
-    for i in range(SRP_CHALLENGES):
+    for i in range(s.challenge_size):
         c = &s.challenge[i]
         if c.deadline_us == 0:
             free = c
@@ -369,10 +370,10 @@ cdef void settle_challenges(State *s) noexcept nogil:
     cdef srp_peer *holder
     cdef srp_peer *claimant
     cdef Attempt *attempt
-    cdef int i
+    cdef uint32_t i
     if s.challenges == 0:
         return
-    for i in range(SRP_CHALLENGES):
+    for i in range(s.challenge_size):
         c = &s.challenge[i]
         if c.deadline_us == 0 or c.deadline_us > s.now.mono_us:
             continue
@@ -458,14 +459,17 @@ cdef uint32_t make_room(State *s) noexcept nogil:
 
 cdef int64_t interval_us(State *s) noexcept nogil:
     """How often peers are pinged: once a keep-alive. Behind a NAT a little oftener, so that a mapping that lives 30 s stays open;
-    up to three times as often among peers who do not live long, or many of those that are chosen would be gone."""
+    up to three times as often among peers who do not live long, or many of those that are chosen would be gone, but not beyond a
+    thousand pings a second."""
     cdef int64_t interval = s.keep_alive_us, wanted
     if s.reflection.wanted:
         interval = interval * 4 // 5
-    if s.typical_uptime_ms != 0 and s.weighed:
+    if s.typical_uptime_ms != 0 and not s.reference:
         wanted = 250 * <int64_t>s.typical_uptime_ms
         if wanted < s.keep_alive_us // 3:
             wanted = s.keep_alive_us // 3
+        if wanted < EARLY_PING_US * <int64_t>s.peers.count:
+            wanted = EARLY_PING_US * <int64_t>s.peers.count
         if wanted < interval:
             interval = wanted
     return interval
@@ -643,9 +647,13 @@ cdef void note_uptime(State *s, double uptime) noexcept nogil:
     s.typical_uptime_ms = <uint32_t>value if value > 1 else 1
 
 cdef bint missed(State *s, uint32_t slot, int64_t every_us) noexcept nogil:
-    """Whether a peer gave three heartbeats no answer (or none for four keep-alives): then it is gone."""
-    return not proven(s, slot) or (s.weighed and not s.peers.peer[slot].flags & SRP_PEER_INDEXED
-                                   and s.now.mono_us - s.peers.peer[slot].last_proof_us > 3 * every_us)
+    """Whether a peer is gone: no proof for four keep-alives, or three heartbeats without an answer or anything else from it.
+
+    That it was heard may be forged, which keeps it no longer than its proof. A peer that is well pings us too once a keep-alive.
+    """
+    cdef srp_peer *p = &s.peers.peer[slot]
+    return not proven(s, slot) or (not s.reference and not p.flags & SRP_PEER_INDEXED
+                                   and s.now.mono_us - p.last_update_us > 3 * every_us)
 
 cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """Takes the proof of an endpoint and measures its temporal distance (draft: the delta between request and answer)."""
@@ -673,6 +681,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     first = not proven(s, slot)
     p.last_proof_us = p.last_update_us = s.now.mono_us
     if p.last_ping_us >= 0:
+        if not p.flags & SRP_PEER_INDEXED and SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime >= 0:
+            note_uptime(s, message.uptime)
         delta = (s.now.mono_us - p.last_ping_us) // 1000
         p.last_ping_us = -1
         if p.distance_ms != 0xffffffffu:
@@ -680,8 +690,6 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         p.distance_ms = <uint32_t>delta if delta < 60000 else 60000
     if p.flags & SRP_PEER_INDEXED:
         srp_peers_set_live(&s.peers, slot, True)
-    elif SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime >= 0:
-        note_uptime(s, message.uptime)
     if first:
         s.counter[SRP_COUNT_proofs] += 1
         log_event(s, EVENT_PROVEN, 0, d.addr, d.port, message.responder_peer_id)
@@ -706,7 +714,7 @@ cdef void introduce_ourselves(State *s, srp_peer *p) noexcept nogil:
     cdef uint32_t i, n = 0, wanted
     if s.owns != 0 and not s.reference:
         wanted = draw_below(s, s.owns)
-        for i in range(SRP_OWN):
+        for i in range(s.own_size):
             if s.own[i].used:
                 if n == wanted:
                     send_connection_ping(s, p.addr, p.port, p.local, p.socket, s.own[i].cluster, s.own[i].subcluster)

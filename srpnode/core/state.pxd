@@ -28,15 +28,13 @@ from srpnode.core.types cimport (
 
 cdef extern from *:
     """
-    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_CHALLENGES = 64, SRP_EVENTS = 256, SRP_OWN = 64, SRP_POOL = 256 };
+    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_EVENTS = 256, SRP_POOL = 256 };
     """
     enum:
-        SRP_OWN
         SRP_POOL
         SRP_JOB_CLUSTERS
         SRP_RULES_MAX
-        SRP_CHALLENGES
-        SRP_EVENTS
+        SRP_EVENTS                  # that one question is answered with
 
 # What may change while running. Rates: 0 = unlimited.
 ctypedef struct Limits:
@@ -48,12 +46,16 @@ ctypedef struct Limits:
     uint32_t introductions              # cluster members that a join is introduced to
     uint32_t introductions_per_minute   # that one peer receives
     uint32_t relayed_joins_per_minute   # towards one prefix, from all requesters
+    uint32_t attempts_per_minute        # to reach peers that we were introduced to; a sixteenth of them to one prefix
+    uint32_t punches_per_minute         # those with a thousand datagrams; an eighth of them to one prefix
     uint32_t peers_per_address
     uint32_t peers_per_prefix
     uint32_t sync_packets_per_second    # to one peer
     uint32_t privileged_ports
     uint64_t bandwidth_out_bytes_per_second
     uint32_t peer_out_bytes_per_second  # to one peer
+    uint32_t publish_fan_out            # members that a published packet goes to from nobody's member
+    uint32_t fan_out_packets_per_second # of them, beyond which they are as few as everybody sends
 
 # A join or connection ping that waits for its sender's proof.
 ctypedef struct Parked:
@@ -179,7 +181,6 @@ ctypedef struct State:
     uint16_t probe_port
     uint8_t nat_type
     uint8_t reference                   # peers and packets are chosen as the reference does it, for comparison
-    uint8_t weighed                     # published packets by rules found in simulation
     int64_t keep_alive_us
     int64_t started_us
     uint32_t cache_ttl_s
@@ -216,7 +217,8 @@ ctypedef struct State:
     uint32_t fill_next                  # who offered more meanwhile
     uint32_t fill_next_generation       # 0: nobody
     uint32_t job_next
-    Challenge challenge[64]
+    Challenge *challenge
+    uint32_t challenge_size
     uint32_t challenges
     # output
     srp_datagram *out
@@ -232,30 +234,35 @@ ctypedef struct State:
     int64_t second_at_us
     uint32_t unproven_used
     uint32_t sync_work_used
-    uint32_t hub_datagrams              # of published packets, sent to many
+    uint32_t fan_out_used               # published packets sent to many, or the looking for whom
     # times of the main loop
     int64_t heartbeat_at_us
     int64_t refresh_at_us
     int64_t expiry_at_us
     # access rules: prefixes as address and mask, clusters by their key
-    uint32_t rule_addr[256]
-    uint32_t rule_mask[256]
-    uint8_t rule_allow[256]
+    uint32_t *rule_addr
+    uint32_t *rule_mask
+    uint8_t *rule_allow
     uint32_t rules
+    uint32_t rules_size                 # of a kind
     uint8_t rules_default_allow
-    uint64_t cluster_rule[256]
+    uint64_t *cluster_rule
     uint32_t cluster_rules
     uint8_t cluster_rules_allow         # 1: only those listed, 0: all but those listed
     # as a peer of applications
     int64_t moved_us                    # when our own address was found to be another
     Reflection reflection
-    Own own[64]
+    Own *own
+    uint32_t own_size
     uint32_t owns
     int64_t own_due_us                  # of the first join that is due
     Attempt *attempt
     uint32_t attempts
     uint32_t attempts_active
     int64_t attempts_due_us             # of the first attempt that has something to send
+    uint32_t attempts_minute            # the minute that the following count in
+    uint32_t attempts_used
+    uint32_t punches_used
     Proxied *proxied
     uint32_t proxies
     uint8_t pool_wanted
@@ -275,7 +282,8 @@ ctypedef struct State:
     int64_t heard_us                    # last datagram of a proven peer
     # what happened
     uint64_t counter[256]
-    Event event[256]
+    Event *event
+    uint32_t event_size
     uint32_t event_first
     uint32_t event_count
 

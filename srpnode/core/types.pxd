@@ -186,6 +186,7 @@ cdef extern from "peers.h" nogil:
         SRP_PEER_NAMED
         SRP_PEER_LIVE
         SRP_PEER_CHALLENGED
+        SRP_PEER_JOINED
     ctypedef struct srp_peer:
         uint32_t addr
         uint16_t port
@@ -356,6 +357,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_intro_stale
         SRP_DROP_intro_known
         SRP_DROP_attempts_full
+        SRP_DROP_attempt_budget
         SRP_DROP_app_full
         SRP_COUNT_in_datagrams
         SRP_COUNT_in_bytes
@@ -385,6 +387,7 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_cluster_table_full
         SRP_COUNT_member_table_full
         SRP_COUNT_gate_evicted
+        SRP_COUNT_fan_outs_narrowed
         SRP_COUNT_queries_answered
         SRP_COUNT_answers_routed
         SRP_COUNT_syncs_started

@@ -28,7 +28,7 @@ cdef enum:
     WAITS = 4
     COUNTS = 64            # room for the counters of udp.h
     HISTOGRAM = 24         # handling times: below 1, 2, 4 … us; the last holds the rest
-    HEARTBEAT_BYTES = 32   # SRP magic, type 0 (which no packet has), cookie of 16 bytes, time sent
+    HEARTBEAT_BYTES = 48   # SRP magic, type 0 (which no packet has), cookie of 16 bytes, time sent; filter.pyx wants 45 at least
 
 cdef enum:
     OWN_ROUNDS             # turns of the loop

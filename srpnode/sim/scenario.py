@@ -52,13 +52,13 @@ KEYS: dict[str, dict[str, Key]] = {
         "keep_alive_s": Key(30.0, 0.05, 3600),
         "selection": Key("weighed", words=("weighed", "plain", "reference")),
         "table": Key(256, 8, 100_000),
-        "cache_bytes": Key(65536, 16384, 64_000_000_000),
+        "cache_bytes": Key(65536, 4096, 64_000_000_000),
         "silent": Key(0.0, 0, 1),  # the part that behaves well but relays nothing
     },
     "introducers": {
         "count": Key(2, 2, 64),
         "table": Key(1024, 8, 1_000_000),
-        "cache_bytes": Key(1_000_000, 16384, 64_000_000_000),
+        "cache_bytes": Key(1_000_000, 4096, 64_000_000_000),
         "introductions": Key(16, 1, 64),
         "relayed_joins_per_minute": Key(60, 0, 1_000_000),
     },

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from srpnode.core.node cimport Node
-from srpnode.core.state cimport SRP_CHALLENGES, Challenge, State
+from srpnode.core.state cimport Challenge, State
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_DATAGRAM_MAX,
@@ -70,7 +70,7 @@ def check(Node node):
     for i in range(s.jobs):
         jobs += s.job[i].phase != 0
     assert jobs == s.jobs_active, f"{jobs} sync jobs counted as {s.jobs_active}"
-    for i in range(SRP_CHALLENGES):
+    for i in range(s.challenge_size):
         c = &s.challenge[i]
         if c.deadline_us == 0:
             continue
@@ -83,7 +83,7 @@ def check(Node node):
     assert challenged == 0, "a peer is marked as challenged, and nobody challenges it"
     assert s.budget == -1, f"a budget of {s.budget} bytes was left over"
     assert s.slab_used <= s.slab_size and s.out_count <= s.out_capacity
-    assert s.event_count <= 256
+    assert s.event_count <= s.event_size
 
 
 def packets(Node node):

@@ -435,7 +435,15 @@ def test_slab_is_bounded() -> None:
     [
         {"peers": 0},
         {"peers": 1_000_001},
-        {"cache_max_bytes": 16383},
+        {"cache_max_bytes": 4095},
+        {"queue_bytes": 4095},
+        {"subclusters": 0},
+        {"unpublished": 0},
+        {"events": 0},
+        {"challenges": 0},
+        {"access_rules": 257},
+        {"spare_peers": 65_537},
+        {"clusters": 4_000_001},
         {"queue_datagrams": 63},
         {"keep_alive": 0.0},
         {"keep_alive": 3601.0},
@@ -448,6 +456,46 @@ def test_slab_is_bounded() -> None:
 def test_sizes_that_cannot_be(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         World(**setting)
+
+
+def test_the_smallest_tables_work() -> None:
+    """What the simulator gives its many peers: full tables are counted, never overrun."""
+    world = World(
+        peers=8, spare_peers=0, clusters=4, gate_entries=16, meter_entries=8, parked=1, return_routes=8, sync_jobs=1,
+        deferred_joins=1, queue_datagrams=64, queue_bytes=4096, cache_max_bytes=4096, subclusters=1, unpublished=1, challenges=1,
+        events=1, access_rules=1, app_bytes=2048, attempts=1,
+    )  # fmt: skip
+    world.node.set_rules(prefixes=[("192.0.2.0", 24, False)])
+    with pytest.raises(ValueError, match="at most 1 rules"):
+        world.node.set_rules(prefixes=[("192.0.2.0", 24, False), ("192.0.3.0", 24, False)])
+    world.node.join(named("cluster"), named("sub"))
+    with pytest.raises(OSError, match="too many"):
+        world.node.join(named("cluster"), named("another"))
+    world.take()
+    for i in range(3):
+        if i:
+            with pytest.raises(BlockingIOError):
+                world.node.publish(Peer("198.51.100.1").publish(b"%d" % i, hops=0))
+        else:
+            assert world.node.publish(Peer("198.51.100.1").publish(b"%d" % i, hops=0)) == 0
+        world.take()
+    peers = [Peer(f"198.51.{i}.7", cluster=named(f"cluster {i % 7}"), subcluster=named("sub")) for i in range(20)]
+    for peer in peers:
+        world.peers[peer.endpoint] = peer
+        world.send(peer, peer.ping(), follow=True)
+        world.send(peer, peer.connection_ping(), follow=True)
+        world.send(peer, peer.join())
+        for n in range(20):
+            world.send(peer, peer.publish(b"%d" % n + peer.peer_id * 25))
+        inside.check(world.node)
+    world.advance(5 * KEEP_ALIVE)
+    inside.check(world.node)
+    gauges = world.node.gauges()
+    assert gauges["peers"] == 8
+    assert gauges["clusters"] <= 4
+    assert 0 < gauges["cache_bytes"] <= 4096
+    assert world.count("drop_peers_full") == 12
+    assert world.count("events_lost") > 0
 
 
 def test_time_never_goes_back() -> None:

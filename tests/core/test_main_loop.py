@@ -76,6 +76,82 @@ def test_heartbeat_to_peers_and_to_indexed_peers() -> None:
     assert all(item.message["requesterPeerId"] == NODE_ID.hex() for item in pings.values())
 
 
+def uptime_of(world: World, peers: list[Peer], uptime_ms: float) -> None:
+    """Each peer answers three heartbeats, and tells that it has been there for so long."""
+    for peer in peers:
+        peer.uptime_ms = uptime_ms
+
+
+@pytest.mark.parametrize(("uptime_s", "pings"), [(4.0, 30), (60.0, 20), (3600.0, 10)])
+def test_peers_that_do_not_live_long_are_pinged_more_often(world: World, uptime_s: float, pings: int) -> None:
+    """A quarter of their usual time of life, within a third of a keep-alive and one."""
+    peers = world.connect_many(20)
+    uptime_of(world, peers, uptime_s * 1000)
+    world.advance(3 * KEEP_ALIVE)
+    count = Counter(item.to for item in only(world.advance(10 * KEEP_ALIVE), codec.PING))
+    assert set(count) == {peer.endpoint for peer in peers}
+    assert all(abs(value - pings) <= 1 for value in count.values()), count
+
+
+def test_answers_that_nobody_asked_for_do_not_shorten_the_interval(world: World) -> None:
+    """One peer that says again and again that it is young, with a pingId it was given once."""
+    peers = world.connect_many(20)
+    uptime_of(world, peers, 3_600_000)
+    world.advance(3 * KEEP_ALIVE)
+    ping = only(peers[0].received, codec.PING)[-1]
+    for _ in range(100):
+        world.send(peers[0], peers[0].pong(ping, uptime=1000.0))
+    count = Counter(item.to for item in only(world.advance(5 * KEEP_ALIVE), codec.PING))
+    assert max(count.values()) <= 6
+
+
+def test_a_crowd_is_not_pinged_more_often() -> None:
+    """At most a thousand pings a second leave before a keep-alive is over, so 30 000 peers are pinged once in it."""
+    world = World(peers=40_000, unproven_per_second=0, keep_alive=KEEP_ALIVE)
+    assert inside.crowd(world.node, 30_000, number("11.0.0.1"), 100, world.mono_us, world.wall_ms) == 30_000
+    world.take()
+    young = world.connect(Peer("198.51.100.7"))
+    young.uptime_ms = 1000.0
+    sent = Counter(item.to for item in only(world.advance(2.5 * KEEP_ALIVE), codec.PING))
+    assert sent[young.endpoint] in (2, 3)
+    assert sum(sent.values()) <= 1000 * 2.5 * KEEP_ALIVE
+
+
+@pytest.mark.parametrize("uptime_s", [1.0, 3600.0])
+def test_a_lost_answer_loses_no_peer(world: World, uptime_s: float) -> None:
+    """Packets get lost: two heartbeats without an answer leave a peer where it is, whatever the interval."""
+    peers = world.connect_many(20)
+    uptime_of(world, peers, uptime_s * 1000)
+    world.advance(3 * KEEP_ALIVE)
+    peer = peers[7]
+    peer.alive = False
+    missed: list[Sent] = []
+    while len(missed) < 2:
+        missed += [item for item in world.advance(0.5) if item.to == peer.endpoint and item.type == codec.PING]
+    peer.alive = True
+    world.advance(2 * KEEP_ALIVE)
+    assert world.count("departures") == 0
+    assert (world.view(peer) or {})["proven"]
+
+
+def test_who_is_heard_is_not_gone_early(world: World) -> None:
+    """Its answers are lost and its own pings arrive, as a reference peer sends them every keep-alive: it stays as long as its proof."""
+    peers = world.connect_many(20)
+    uptime_of(world, peers, 1000.0)
+    world.advance(3 * KEEP_ALIVE)
+    deaf, dead = peers[3], peers[4]
+    deaf.alive = dead.alive = False
+    for _ in range(3):
+        world.advance(KEEP_ALIVE - 1)
+        world.send(deaf, deaf.ping())
+    assert world.view(dead) is None
+    assert (world.view(deaf) or {})["proven"]
+    for _ in range(3):
+        world.advance(KEEP_ALIVE)
+        world.send(deaf, deaf.ping())
+    assert not (world.view(deaf) or {"proven": False})["proven"]
+
+
 def test_distance(world: World) -> None:
     """The time from ping to pong, smoothed."""
     peer = world.connect(Peer("198.51.100.7", alive=False))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from srpnode.core import codec
@@ -207,6 +209,86 @@ def test_silent_peers_get_nothing(world: World) -> None:
     world.advance(4 * KEEP_ALIVE - 1)
     world.pass_time(2)
     assert [item.to for item in world.send(sender, sender.publish(b"x"))] == []
+
+
+# --- a hub ----------------------------------------------------------------------------------------------------------
+
+
+def members(world: World, count: int, **values: Any) -> list[Peer]:
+    """So many connected members of one subcluster."""
+    return [
+        world.connect(Peer(f"198.{51 + i // 200}.100.{i % 200 + 1}", subcluster=named("sub"), **values)) for i in range(count)
+    ]
+
+
+def test_a_hub_sends_to_many_members(world: World) -> None:
+    """Who is nobody's member knows who came a moment ago: the packet goes to all of a subcluster, up to publish_fan_out."""
+    sender, *others = members(world, 60)
+    world.connect_many(20, network="203.0.114", cluster=named("another"))
+    sent = world.send(sender, sender.publish(b"x"))
+    assert sorted(item.to for item in sent) == sorted(peer.endpoint for peer in others)
+    others += members(world, 140)[60:]
+    assert len({item.to for item in world.send(sender, sender.publish(b"y"))}) == 108
+
+
+def test_a_hub_prefers_those_heard_last() -> None:
+    world = World(publish_fan_out=10)
+    sender, *others = members(world, 41)
+    world.pass_time(1)
+    fresh = others[5:40:4]
+    for peer in fresh:
+        world.send(peer, peer.ping())
+    targets = [item.to for item in world.send(sender, sender.publish(b"x"))]
+    assert len(targets) == 10
+    assert set(targets) >= {peer.endpoint for peer in fresh}
+
+
+def test_the_budget_of_a_hub() -> None:
+    """Beyond fan_out_packets_per_second a packet goes to three members in turn, and a counter tells; the next second is a new one."""
+    world = World(publish_fan_out=10, fan_out_packets_per_second=25)
+    sender, *others = members(world, 31)
+    world.advance(2)
+    sent = [len(world.send(sender, sender.publish(b"%d" % i))) for i in range(8)]
+    assert sent == [10, 10, 10, 3, 3, 3, 3, 3]
+    assert world.count("fan_outs_narrowed") == 5
+    world.advance(1)
+    assert len(world.send(sender, sender.publish(b"later"))) == 10
+    reached = {item.to for i in range(100) for item in world.send(sender, sender.publish(b"turn %d" % i))}
+    assert reached == {peer.endpoint for peer in others}
+
+
+def test_looking_for_members_uses_the_budget_too() -> None:
+    """Members that do not answer cost a look each time and get nothing: that is bounded by the same budget."""
+    world = World(publish_fan_out=10, fan_out_packets_per_second=25)
+    sender, *others = members(world, 51)
+    for peer in others:
+        peer.alive = False
+    world.advance(KEEP_ALIVE + 2)
+    assert world.count("departures") == 0
+    assert [world.send(sender, sender.publish(b"%d" % i)) for i in range(5)] == [[]] * 5
+    assert world.count("fan_outs_narrowed") == 2
+
+
+def test_no_budget_at_all() -> None:
+    world = World(publish_fan_out=10, fan_out_packets_per_second=0)
+    sender = members(world, 31)[0]
+    assert {len(world.send(sender, sender.publish(b"%d" % i))) for i in range(100)} == {10}
+
+
+@pytest.mark.parametrize("value", [0, 2, 121, 1 << 31])
+def test_an_impossible_fan_out(value: int) -> None:
+    with pytest.raises(ValueError, match="publish_fan_out: 3 to 120"):
+        World(publish_fan_out=value)
+
+
+def test_what_a_hub_gives_up_goes_to_few() -> None:
+    """A packet that the cache gives up was sent to many before: one last time to three."""
+    world = World()
+    sender = members(world, 31)[0]
+    assert len(world.send(sender, sender.publish(b"short-lived", ttl=1000))) == 30
+    last = only(world.advance(5), codec.PUBLISH)
+    assert world.cached() == 0
+    assert len(last) == 3
 
 
 # --- hops -----------------------------------------------------------------------------------------------------------

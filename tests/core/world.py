@@ -85,6 +85,7 @@ class Peer:
     cluster: bytes | None = named("cluster")
     subcluster: bytes | None = None
     alive: bool = True
+    uptime_ms: float | None = None  # told in its pongs
     received: list[Sent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,6 +119,8 @@ class Peer:
             "natType": self.nat_type,
             "isReflection": True,
         }
+        if self.uptime_ms is not None:
+            answer["uptime"] = self.uptime_ms
         answer.update(message)
         return codec.encode(codec.PONG, message=codec.write_message(codec.PONG, answer))
 
@@ -139,6 +142,24 @@ class Peer:
             cluster_id=self.cluster,
             subcluster_id=self.subcluster,
             message=codec.write_message(codec.JOIN, claim),
+        )
+
+    def intro(self, about: Peer, *, subcluster: bytes | None = None, hops: int = 1, wall_ms: int = START_MS) -> bytes:
+        """An introduction that describes another peer, on behalf of a subcluster of this one's cluster."""
+        message = {
+            "requesterPeerId": about.peer_id.hex(),
+            "responderPeerId": self.peer_id.hex(),
+            "natType": about.nat_type,
+            "address": about.address,
+            "port": about.port,
+        }
+        return codec.encode(
+            codec.INTRO,
+            hops=hops,
+            cluster_id=self.cluster,
+            subcluster_id=named("sub") if subcluster is None else subcluster,
+            usr1=str(wall_ms).encode(),
+            message=codec.write_message(codec.INTRO, message),
         )
 
     def publish(self, message: bytes, *, hops: int = 1, ttl: int = codec.TTL_MS, **fields: Any) -> bytes:
