@@ -30,6 +30,7 @@ EARLY = {
     "own_source",
     "rate_address",
     "rate_prefix",
+    "rate_unproven",
 }
 CLUSTERS = [named(f"cluster {i}") for i in range(6)]
 SUBCLUSTERS = [named(f"sub {i}") for i in range(3)]
