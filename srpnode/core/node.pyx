@@ -904,7 +904,7 @@ LIMIT_DEFAULTS = {
     "control_per_minute": 1048576,
     "address_per_minute": 4194304,
     "prefix_per_minute": 16777216,
-    "unproven_per_second": 50000,
+    "unproven_per_second": 40000,
     "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
