@@ -262,6 +262,12 @@ ctypedef struct State:
     # this second
     int64_t second_at_us
     uint32_t unproven_used
+    uint64_t *answered                  # strangers that were, as bits
+    uint64_t *answered_before
+    uint32_t answered_mask
+    uint8_t answered_any
+    uint8_t answered_before_any
+    int64_t answered_at_us              # when these two were exchanged last
     uint32_t sync_work_used
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
     # times of the main loop
