@@ -111,6 +111,7 @@ def _worker(queue: SimpleQueue[tuple[int, float]]) -> None:
     global _share
     _share = queue
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the pool ends its processes; a handler in Python may come too late
     signal.signal(signal.SIGUSR1, _stop)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import resource
 import time
 from array import array
 from collections.abc import Callable
@@ -110,9 +111,11 @@ class Experiment:
         table = s["peers"]["table"]
         packets = s["peers"]["cache_bytes"] // 256
         return {
-            "nat_type": 0, "peers": table, "gate_entries": max(2048, min(16384, 4 * packets)), "meter_entries": 16, "parked": 8,
-            "return_routes": 64, "sync_jobs": 8, "queue_datagrams": 64, "cache_max_bytes": s["peers"]["cache_bytes"],
-            "app_bytes": 8192, "attempts": 32,
+            "nat_type": 0, "peers": table, "spare_peers": 0, "clusters": 16, "gate_entries": max(256, min(16384, 4 * packets)),
+            "meter_entries": 16, "parked": max(4, table // 32), "return_routes": 16, "sync_jobs": max(2, table // 32),
+            "deferred_joins": max(2, table // 16), "queue_datagrams": 64, "queue_bytes": min(16384, max(8192, 256 * table)), "subclusters": 1, "unpublished": 16,
+            "challenges": 8, "events": 1, "access_rules": 0, "cache_max_bytes": s["peers"]["cache_bytes"], "app_bytes": 2048,
+            "attempts": max(16, table // 8),
         }  # fmt: skip
 
     def start(self, host: int) -> None:
@@ -120,7 +123,10 @@ class Experiment:
         peer_id, seed = self.identity[host]
         group = INTRODUCERS if host in self.introducers else PEERS
         settings = self.settings.setdefault(group, self._core(group))
-        others = [(*self.world.endpoint(other), self.identity[other][0]) for other in self.introducers if other != host]
+        listed = [other for other in self.introducers if other != host]
+        if group == PEERS and 0 < self.scenario["introducers"]["listed"] < len(listed):
+            listed = self._some(listed, self.scenario["introducers"]["listed"] / len(listed))
+        others = [(*self.world.endpoint(other), self.identity[other][0]) for other in listed]
         extra: dict[str, Any] = {}
         if group == INTRODUCERS:
             extra["address"] = self.world.endpoint(host)[0]
@@ -291,9 +297,19 @@ class Experiment:
             "joins": self.joins,
             "leaves": self.leaves,
             "traffic": traffic,
+            "core_bytes": {GROUP_NAMES[group]: self._core_bytes(group) for group in (INTRODUCERS, PEERS)},
+            "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "counters": counters,
             "packets_published": [reach(self.world.reach(n), watch_us) for n in whole],
         }
+
+    def _core_bytes(self, group: int) -> int:
+        """Memory of one core of a group, 0 when none is on."""
+        for host in self.introducers if group == INTRODUCERS else self.identity:
+            node = self.world.node(host)
+            if node is not None and (host in self.introducers) == (group == INTRODUCERS):
+                return node.table_bytes
+        return 0
 
     def _counters(self, group: int) -> dict[str, int]:
         """Counters of the cores of a group that are on now."""
@@ -325,6 +341,7 @@ def reach(packet: dict[str, Any], watch_us: int) -> dict[str, Any]:
         "delivered": packet["delivered"],
         "late": packet["late"],
         "again": packet["again"],
+        "hops": packet["hops"],
         "ready": ready,
         "strict": strict,
         "wanted_ready": sum(since >= 0 for since in packet["ready"]),

@@ -57,6 +57,8 @@ def per_run(result: Result) -> dict[str, float]:
             "redundancy": sum(packet["copies_received"] for packet in packets) / first - 1 if first else 0.0,
             "copies_2s_per_subscriber": sum(packet["copies_sent_early"] for packet in packets) / wanted,
             "bytes_2s_per_subscriber": early / wanted,
+            "hops": sum(i * n for packet in packets for i, n in enumerate(packet["hops"])) / max(1, sum(map(sum, (packet["hops"] for packet in packets)))),
+            "hops_most": max(i for packet in packets for i, n in enumerate(packet["hops"]) if n or i == 0),
             "copies_per_delivery": sum(packet["copies_sent"] for packet in packets) / first if first else 0.0,
         }
     return figures
@@ -86,6 +88,8 @@ ROWS = (
     ("reach_end", "reach at the end of the watch", 100, "%"),
     ("reach_end_strict", "… of all, ready or not", 100, "%"),
     ("median_ms", "median delay", 1, "ms"),
+    ("hops", "hops of a packet, mean", 1, ""),
+    ("hops_most", "… most", 1, ""),
     ("redundancy", "redundant copies per delivery", 1, ""),
     ("copies_2s_per_subscriber", "copies sent in 2 s per subscriber", 1, ""),
     ("bytes_2s_per_subscriber", "… in bytes", 1, "B"),
@@ -108,6 +112,11 @@ def text(title: str, results: list[Result]) -> str:
         if name in figures:
             mean, half = figures[name]
             lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}".rstrip())
+    core = results[0]["core_bytes"]
+    lines.append(
+        f"  memory: {core['peers'] / 1000:.1f} kB a peer's core, {core['introducers'] / 1e6:.1f} MB an introducer's,"
+        f" {max(r['peak_memory_bytes'] for r in results) / 1e6:.0f} MB the largest process"
+    )
     lines.append(f"  {events} events in {wall:.1f} s of computing, {events / wall if wall else 0:.0f} a second")
     lines.append("  runs: " + ", ".join(f"{r['seed']}:{r['trace']}" for r in results[:4]) + (" …" if len(results) > 4 else ""))
     return "\n".join(lines)

@@ -57,6 +57,7 @@ KEYS: dict[str, dict[str, Key]] = {
     },
     "introducers": {
         "count": Key(2, 2, 64),
+        "listed": Key(0, 0, 64),  # that each peer knows from the start; 0: all of them
         "table": Key(1024, 8, 1_000_000),
         "cache_bytes": Key(1_000_000, 4096, 64_000_000_000),
         "introductions": Key(16, 1, 64),
@@ -165,6 +166,10 @@ def _possible(s: Scenario) -> None:
         raise ScenarioError("network.latency_p99_ms: must not be below network.latency_median_ms")
     if peers["initial"] > peers["count"]:
         raise ScenarioError("peers.initial: must not be above peers.count")
+    if s["introducers"]["listed"] > s["introducers"]["count"]:
+        raise ScenarioError("introducers.listed: must not be above introducers.count")
+    if s["introducers"]["listed"] == 1:
+        raise ScenarioError("introducers.listed: must be 0 or at least 2: a peer finds out its NAT through two")
     total = sum(nat[kind] for kind in NAT_KINDS)
     if abs(total - 1) > 1e-6:
         raise ScenarioError(f"nat.{'none'}: the parts of all kinds must add up to 1, not {total:g}")

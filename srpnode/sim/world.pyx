@@ -17,6 +17,7 @@ from srpnode.core.app cimport APP_PACKET, APP_READY
 from srpnode.core.node cimport COMMAND_APP, COMMAND_JOIN, COMMAND_PUBLISH, Node
 from srpnode.core.state cimport State
 from srpnode.core.types cimport (
+    SRP_HOPS_OFFSET,
     SRP_JOIN,
     SRP_PONG,
     SRP_PUBLISH,
@@ -106,6 +107,7 @@ ctypedef struct Message:
     uint64_t delivered
     uint64_t late               # deliveries to others, who came later
     uint64_t again              # deliveries that were not the first
+    uint32_t hops[17]           # first deliveries by the hops that the packet had come
 
 cdef struct Fast:
     # What the inner loops work on, apart from Python's object.
@@ -642,10 +644,10 @@ cdef class World:
                 elif self.app_buffer[at + 2] == APP_PACKET:
                     message = self.message_in(self.app_buffer + at + 3, length - 1)
                     if message != NULL:
-                        self.heard(message, index)
+                        self.heard(message, index, self.app_buffer[at + 3 + SRP_HOPS_OFFSET + 3])
                 at += 2 + length
 
-    cdef void heard(self, Message *message, uint32_t index) noexcept:
+    cdef void heard(self, Message *message, uint32_t index, uint8_t hops) noexcept:
         cdef uint32_t low = 0, high = message.wanted, middle
         while low < high:
             middle = (low + high) // 2
@@ -660,6 +662,7 @@ cdef class World:
         else:
             message.delay_us[low] = self.f.now_us - message.at_us
             message.delivered += 1
+            message.hops[hops if hops < 16 else 16] += 1
 
     def publish(self, uint32_t publisher, bytes cluster, bytes subcluster, uint32_t size):
         """Has a host publish a packet of so many bytes of message, wanted by all other subscribed hosts that are on or away.
@@ -773,7 +776,8 @@ cdef class World:
             gones[i] = left - m.at_us if left >= m.at_us else -1
         return {
             "at_us": m.at_us - START_US, "bytes": m.bytes, "wanted": m.wanted, "delivered": m.delivered, "sent": m.sent, "sent_early": m.sent_early,
-            "received": m.received, "late": m.late, "again": m.again, "delay": delay, "ready": ready, "gone": gone,
+            "received": m.received, "late": m.late, "again": m.again, "hops": list(m.hops), "delay": delay, "ready": ready,
+            "gone": gone,
         }
 
     def delay_of(self, uint32_t number, uint32_t host):
