@@ -30,6 +30,7 @@ MODULES: dict[str, list[str]] = {
     "srpnode.sim.queue": [],
     "srpnode.sim.nat": [],
     "srpnode.sim.world": [],
+    "srpnode.net.filter": [],
     "srpnode.net.loop": ["udp"],
 }
 

@@ -40,7 +40,7 @@ OVERVIEW_S = 5.0  # how long an overview of the peers is given out again
 OVERVIEW_CLUSTERS = 10
 BLOCK_S = 3_600.0
 BEAT_TIMEOUT_S = 2.0
-BEAT_S = 5.0  # how often each loop must handle a datagram of its own; oftener when a watchdog asks for it
+BEAT_S = 5.0  # how often each loop must show that it handles datagrams; oftener when a watchdog asks for it
 
 
 def run(loaded: Loaded, path: str | None) -> int:
@@ -114,12 +114,14 @@ class Daemon:
         kept = sockets.Inherited(service.stored())
         for listen, key in zip(self.config.listen, keys, strict=True):
             self.workers.append(Worker(self.config, listen, key, keys, self.addresses, kept, limits_and_rules))
+        self._use_filter()
         for address, port in kept.close_rest():  # not configured any more
             service.forget(address, port)
         for worker in self.workers:
             worker.start()
+            worker.follow(self.addresses)
         for worker in self.workers:
-            worker.beat(BEAT_TIMEOUT_S)
+            worker.check(BEAT_TIMEOUT_S)
         self._announce()
         self._plan_greetings()
 
@@ -156,6 +158,12 @@ class Daemon:
         self._netlink = netlink
         self._selector.register(netlink, selectors.EVENT_READ, lambda _mask: self._on_netlink())
         self.addresses = interfaces.snapshot()
+
+    def _use_filter(self) -> None:
+        for worker in self.workers:
+            problem = worker.use_filter(self.config.limits.kernel_filter)
+            if problem:
+                self.tell.tell(journal.KERNEL, problem)
 
     def _announce(self) -> None:
         entries = self.entries()
@@ -225,7 +233,7 @@ class Daemon:
             yield row
 
     def _beat(self, timeout_s: float) -> None:
-        """Every loop must handle a datagram of its own, or the watchdog is not fed."""
+        """Every loop must handle datagrams, or the watchdog is not fed."""
         fine = True
         for worker in self.workers:
             if not worker.loop.alive():
@@ -236,7 +244,7 @@ class Daemon:
                 fine = False
                 continue
             try:
-                worker.beat(timeout_s)
+                worker.check(timeout_s)
             except StartError as error:
                 self.tell.tell(journal.STUCK, str(error))
                 fine = False
@@ -317,6 +325,7 @@ class Daemon:
     def _follow_addresses(self) -> None:
         seen = self._reflection.seen if self._reflection else ""
         for worker in self.workers:
+            worker.follow(self.addresses)
             old = worker.advertised
             if worker.advertise(self.addresses, seen):
                 self.tell.tell(
@@ -453,7 +462,9 @@ class Daemon:
         candidate = copy.deepcopy(self.config)
         configuration.merge_reloadable(candidate, new)
         self._narrow(candidate)
-        self.config = candidate
+        before, self.config = self.config, candidate
+        if before.limits.kernel_filter != candidate.limits.kernel_filter:
+            self._use_filter()
         for worker, listen in zip(self.workers, candidate.listen, strict=True):
             worker.listen = listen
         self.tell.level = journal.LEVELS[self.config.log.level]

@@ -52,6 +52,8 @@ def _status(figures: dict[str, Any]) -> Iterator[str]:
             f"  cache     {cache['packets']} packets, {amount(cache['bytes'], 'B')} of "
             f"{amount(cache['max_bytes'], 'B')}, {cache['clusters']} clusters"
         )
+        if identity["filter"] != "off":
+            yield f"  filter    in the kernel, {identity['filter']}"
         udp = identity["udp"]
         yield (
             f"  traffic   in {amount(udp['in_datagrams'])} datagrams, {amount(udp['in_bytes'], 'B')}; "

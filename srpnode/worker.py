@@ -11,6 +11,7 @@ from srpnode.core import node
 from srpnode.core.node import Node
 from srpnode.identity import Identity
 from srpnode.interfaces import Snapshot
+from srpnode.net import filter as kernel_filter
 from srpnode.net.loop import Loop
 from srpnode.net.sockets import Inherited, SocketError
 from srpnode.schema import Access, Config, Limits, Listen, entries
@@ -53,6 +54,7 @@ class Worker:
         self.advertised = addresses.advertised(listen)
         self.nat_type = info.NAT_UNRESTRICTED if listen.nat == "static" else NAT_UNKNOWN
         self._reflected = ""
+        self._only = ""
         try:
             main = kept.open_udp(listen.address, listen.port)
             probe = kept.open_udp(listen.address, listen.probe_port)
@@ -88,6 +90,8 @@ class Worker:
             raise StartError(
                 f"listen {listen.name}: not enough memory for its tables; lower [limits] or [cache]"
             ) from None
+        self._sockets = (main, probe)
+        self.filter = "off"
         self.loop = Loop(self.node, main, probe)
         for sock in (main, probe):
             service.store(sock)
@@ -96,15 +100,35 @@ class Worker:
         """Starts the loop's thread."""
         self.loop.start(f"srp-{self.listen.name}")
 
-    def beat(self, timeout_s: float) -> None:
-        """Has the loop handle a datagram of its own. Raises StartError when it does not in time."""
+    def follow(self, addresses: Snapshot) -> None:
+        """Tells the loop whether this machine has one address or several. Raises StartError."""
+        only = addresses.only()
+        if only == self._only:
+            return
         try:
-            self.loop.beat(timeout_s)
+            self.loop.only_address(number(only) if only else 0, COMMAND_TIMEOUT_S)
         except (TimeoutError, RuntimeError, OSError) as error:
+            raise StartError(f"{self.listen.name}: the loop does not answer: {error}") from None
+        self._only = only
+
+    def check(self, timeout_s: float) -> None:
+        """Sees that the loop handles datagrams, its own one or others. Raises StartError when it does not in time."""
+        if not self.loop.serves(timeout_s):
             raise StartError(
-                f"{self.listen.name}: port {self.listen.port} did not hear its own datagram ({error}); "
+                f"{self.listen.name}: port {self.listen.port} heard neither its own datagram nor any other in {timeout_s:g} s; "
                 "a firewall that drops what the machine sends to itself can do that"
-            ) from None
+            )
+
+    def use_filter(self, wanted: bool) -> str:
+        """Has the kernel drop what is no packet, or not any more; why it cannot, "" otherwise. What was there stays then."""
+        try:
+            for sock in self._sockets:
+                (kernel_filter.attach if wanted else kernel_filter.detach)(sock.fileno())
+        except OSError as error:
+            self.filter = f"refused: {error.strerror}"
+            return f"{self.listen.name}: works without the filter in the kernel: {error.strerror}"
+        self.filter = "on" if wanted else "off"
+        return ""
 
     def stop(self, timeout_s: float) -> bool:
         """Sends what is queued and ends the thread; False when it did not end in time."""
@@ -211,6 +235,7 @@ class Worker:
             "udp": self.loop.counters(),
             "handling_us": self.loop.handling_times(),
             "features": self.loop.features(),
+            "filter": self.filter,
         }
 
 

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport Choice, choose_friends, choose_indexed, choose_strangers, proven
 from srpnode.core.gossip cimport insert_packet, multicast
-from srpnode.core.out cimport out_commit, out_push, out_reserve, out_to
+from srpnode.core.out cimport LIVE, out_commit, out_push, out_replicated, out_reserve, out_to
 from srpnode.core.punch cimport Proxied, proxied_to
 from srpnode.core.reach cimport join_cluster, scope_allows
 from srpnode.core.state cimport Own, State, drop
@@ -38,6 +38,8 @@ from srpnode.core.types cimport (
     SRP_NONE,
     SRP_OK,
     SRP_PACKET_ID,
+    SRP_PEER_LIVE,
+    SRP_PEER_NAMED,
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SOCKET_MAIN,
@@ -211,6 +213,19 @@ cdef Own *find_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) 
             return &s.own[i]
     return NULL
 
+cdef void tell_members(State *s, Own *own) noexcept nogil:
+    """The application hears at once of those who are known to be members already: nobody introduces them again so soon."""
+    cdef uint32_t i, at, cluster = srp_cluster_find(&s.peers, own.key)
+    cdef srp_peer *p
+    if cluster == <uint32_t>SRP_NONE:
+        return
+    at = s.peers.cluster[cluster].ring
+    for i in range(s.peers.cluster[cluster].members):
+        p = &s.peers.peer[s.peers.member[at].peer]
+        if p.flags & SRP_PEER_LIVE and p.flags & SRP_PEER_NAMED and proven(s, s.peers.member[at].peer):
+            tell_join(s, p.id, own.cluster, own.subcluster, p.nat_type, True, p.addr, p.port)
+        at = s.peers.member[at].ring_next
+
 cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) noexcept nogil:
     """From now on we look for members of this subcluster. 0, -ENOSPC when there are too many."""
     cdef uint32_t i
@@ -232,6 +247,7 @@ cdef int join_own(State *s, const uint8_t *cluster, const uint8_t *subcluster) n
         own.due_us = s.own_due_us = s.now.mono_us
         own.used = 1
         s.owns += 1
+        tell_members(s, own)
         return 0
     return -28
 
@@ -303,7 +319,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     size = end_join(s, &packet, &message, at)
     for i in range(choice.count if size != 0 else 0):
         p = &s.peers.peer[choice.peer[i]]
-        out_to(s, p, at, size)
+        out_replicated(s, p, at, size, LIVE)
 
 cdef bint joins_possible(State *s) noexcept nogil:
     return srp_nat_valid(s.nat_type) and s.address != 0 and s.peers.indexed_count + s.peers.live_count != 0
@@ -390,7 +406,7 @@ cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
         return -11
     srp_recent_add(&s.gate_publish, srp_sip(&s.key, d.data + id.at, 32), s.now_ms, <uint32_t>(6 * s.keep_alive_us // 1000), 0)
     insert_packet(s, d, &frame, d.data + id.at)
-    sent = multicast(s, d.data, &frame, SRP_NONE, False)
+    sent = multicast(s, d.data, &frame, SRP_NONE, LIVE)
     s.counter[SRP_COUNT_published] += 1
     if sent == 0:
         keep_unpublished(s, d.data + id.at)
@@ -411,7 +427,7 @@ cdef void resend_unpublished(State *s) noexcept nogil:
             size = srp_store_copy(&s.store, entry, at)
             if srp_frame_decode(at, size, &frame) == SRP_OK:
                 out_commit(s, size)
-                if multicast(s, at, &frame, SRP_NONE, False) == 0:
+                if multicast(s, at, &frame, SRP_NONE, LIVE) == 0:
                     return
         s.unpublished_first = (s.unpublished_first + 1) % s.unpublished_size
         s.unpublished_count -= 1
@@ -447,4 +463,4 @@ cdef int query_own(State *s, srp_datagram *d) noexcept nogil:
     key = srp_sip(&s.key, d.data + q.at, q.len)
     srp_recent_add(&s.gate_other, key, s.now_ms, ttl_ms, 0)
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, ROUTE_SELF)
-    return <int>multicast(s, d.data, &frame, SRP_NONE, False)
+    return <int>multicast(s, d.data, &frame, SRP_NONE, LIVE)

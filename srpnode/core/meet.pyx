@@ -17,8 +17,8 @@ from srpnode.core.choose cimport (
     choose_strangers,
     proven,
 )
-from srpnode.core.out cimport out_commit, out_reserve, out_to
-from srpnode.core.reach cimport claim_name, connect, park, same_scope, scope_allows
+from srpnode.core.out cimport LIVE, STRANGE, out_commit, out_replicated, out_reserve, out_to
+from srpnode.core.reach cimport claim_name, connect, draw_id, park, same_scope, scope_allows
 from srpnode.core.punch cimport reached
 from srpnode.core.state cimport Deferred, Own, State, drop
 from srpnode.core.types cimport (
@@ -66,6 +66,7 @@ from srpnode.core.types cimport (
     SRP_OK,
     SRP_PACKET_ID,
     SRP_PEER_INDEXED,
+    SRP_PEER_JOINED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
     SRP_SUBCLUSTER_ID,
@@ -85,6 +86,7 @@ from srpnode.core.types cimport (
     srp_packet_encode,
     srp_packet_init,
     srp_peer,
+    srp_peers_is_member,
     srp_peers_named,
     srp_prefix,
     srp_recent_add,
@@ -101,6 +103,7 @@ cdef enum:
     ECHO = 1                 # kinds of deferred joins
     PASS_ON = 2
     DEFER_US = 600000        # introductions need that long to lead to a connection
+    ECHO_AGAIN_US = 1500000  # on a bad way longer
 
 # --- introductions ----------------------------------------------------------------------------------------------------
 
@@ -194,10 +197,11 @@ cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
     return s.limits.introductions
 
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
-                            Choice *met) noexcept nogil:
+                            bint another, Choice *met) noexcept nogil:
     """Introduces a joiner to members of its subcluster and cluster, and to strangers in the places that these leave.
 
     Two Hard peers cannot punch, but the introduction makes us their proxy: members of one cluster get it, strangers not.
+    another: it joined another subcluster before. Reference peers that met there take no second introduction, but a join they do.
     """
     cdef Choice choice
     cdef uint32_t i, other
@@ -220,8 +224,12 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
         if not may_be_introduced(s, slot, friend):
             return
         introduce(s, d, frame, slot, other, False)
-        if friend:
-            echo_later(s, d, frame, slot, other)
+        if friend and meets_by_pong(s, slot, other):
+            echo_later(s, d, frame, slot, other, DEFER_US)
+            echo_later(s, d, frame, slot, other, ECHO_AGAIN_US)
+        if friend and another:
+            echo_later(s, d, frame, slot, other, DEFER_US)
+            echo_later(s, d, frame, other, slot, DEFER_US)
         if met.count < CHOOSE_MAX:
             met.peer[met.count] = other
             met.count += 1
@@ -292,7 +300,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
         if same_scope(message.address, p.addr):  # elsewhere it would name another machine
-            out_to(s, p, at, size)
+            out_replicated(s, p, at, size, LIVE if i < choice.friends or p.flags & SRP_PEER_INDEXED else STRANGE)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
@@ -347,12 +355,12 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if at == NULL:
         return
     for i in range(choice.count):
-        out_to(s, &s.peers.peer[choice.peer[i]], at, size)
+        out_replicated(s, &s.peers.peer[choice.peer[i]], at, size, LIVE)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 # --- later ------------------------------------------------------------------------------------------------------------
 
-cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot) noexcept nogil:
+cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot, int64_t after_us) noexcept nogil:
     """A free place among the joins that wait, or NULL (counted)."""
     cdef uint32_t i
     cdef Deferred *w
@@ -363,7 +371,7 @@ cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot) noexcept nogil:
                 w.kind = kind
                 w.peer = slot
                 w.generation = s.peers.peer[slot].generation
-                w.due_us = s.now.mono_us + DEFER_US
+                w.due_us = s.now.mono_us + after_us
                 if s.deferred_count == 0 or w.due_us < s.deferred_due_us:
                     s.deferred_due_us = w.due_us
                 s.deferred_count += 1
@@ -373,25 +381,30 @@ cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot) noexcept nogil:
         drop(s, SRP_DROP_deferred_full)
     return NULL
 
-cdef void echo_later(State *s, srp_datagram *d, srp_frame *frame, uint32_t joiner, uint32_t member) noexcept nogil:
-    """Has the joiner hear of the member by a join, in a moment.
+cdef bint meets_by_pong(State *s, uint32_t joiner, uint32_t member) noexcept nogil:
+    """Behind a Hard NAT a joiner reaches an easy member by its own ping: the member's application hears of it, but what the
+    joiner gets back is a pong, which names no cluster. A join of the member, which it would repeat in 30 s only, does."""
+    cdef uint8_t nat = s.peers.peer[member].nat_type
+    return srp_nat_hard(s.peers.peer[joiner].nat_type) and not srp_nat_hard(nat) and nat & 8
 
-    Behind a Hard NAT the joiner reaches an easy member by its own ping: the member's application hears of it, but what the
-    joiner gets back is a pong, which names no cluster. A join of the member, which it would repeat in 30 s only, does.
-    """
+cdef void echo_later(State *s, srp_datagram *d, srp_frame *frame, uint32_t to, uint32_t about, int64_t after_us) noexcept nogil:
+    """Has one peer hear of another by a join, in a moment, when they know each other already. Its packetId is new: a
+    client takes each once. It is at its last hop: nobody passes it on."""
     cdef Deferred *w
+    cdef uint64_t id[4]
     cdef srp_packet packet
     cdef srp_message message
-    cdef srp_peer *p = &s.peers.peer[member]
+    cdef srp_peer *p = &s.peers.peer[about]
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
     cdef uint32_t offset
-    if not srp_nat_hard(s.peers.peer[joiner].nat_type) or srp_nat_hard(p.nat_type) or not p.nat_type & 8:
-        return
-    w = defer(s, ECHO, joiner)
+    w = defer(s, ECHO, to, after_us)
     if w == NULL:
         return
     srp_packet_init(&packet, SRP_JOIN)
-    packet.hops = 2  # as if relayed: the joiner knows where the member is
+    packet.hops = SRP_HOPS_MAX
+    draw_id(s, id)
+    packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
+    packet.field[SRP_PACKET_ID].len = 32
     packet.field[SRP_CLUSTER_ID].at = d.data + c.at
     packet.field[SRP_CLUSTER_ID].len = c.len
     packet.field[SRP_SUBCLUSTER_ID].at = d.data + sub.at
@@ -462,7 +475,7 @@ cdef void work_on_deferred(State *s) noexcept nogil:
             d.socket = p.socket
             out_commit(s, d.len)
             if w.kind == ECHO:
-                out_to(s, p, d.data, d.len)
+                out_replicated(s, p, d.data, d.len, LIVE)
                 s.counter[SRP_COUNT_joins_echoed] += 1
             else:
                 pass_on_now(s, &d, w.peer)
@@ -513,7 +526,8 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID], id = frame.field[SRP_PACKET_ID]
     cdef srp_peer *p = &s.peers.peer[slot]
     cdef uint64_t cluster_key, sub_key = 0, id_key
-    cdef uint32_t ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000)
+    cdef uint32_t at, ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000)
+    cdef bint another
     cdef Deferred *w
     cdef Choice met
     cdef Own *own
@@ -550,7 +564,7 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
                     drop(s, SRP_DROP_relay_budget)
         # Not at once: the joiner's own join may be on its way here, and to a member that it is about to be introduced to
         # this copy would be the only one it takes.
-        w = defer(s, PASS_ON, slot) if frame.size <= sizeof(w.data) else NULL
+        w = defer(s, PASS_ON, slot, DEFER_US) if frame.size <= sizeof(w.data) else NULL
         if w != NULL:
             memcpy(w.data, d.data, frame.size)
             w.len = <uint16_t>frame.size
@@ -567,6 +581,10 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if gated(s, direct_key(s, d, message, cluster_key ^ sub_key), ttl_ms):
         return
     srp_recent_add(&s.gate_join, id_key, s.now_ms, ttl_ms, 0)
+    at = srp_cluster_find(&s.peers, sub_key)
+    another = p.flags & SRP_PEER_JOINED and sub_key != 0 \
+        and (at == <uint32_t>SRP_NONE or not srp_peers_is_member(&s.peers, slot, at))
+    p.flags |= SRP_PEER_JOINED
     connect(s, slot, message.nat_type)
     reached(s, slot, message.requester_peer_id)
     met_by_frame(s, slot, d.data, frame)
@@ -579,5 +597,5 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
     met.count = 1
     met.peer[0] = slot
-    introduce_to_many(s, d, frame, slot, sub_key, cluster_key, &met)
+    introduce_to_many(s, d, frame, slot, sub_key, cluster_key, another, &met)
     relay_stamped(s, d, frame, message, slot, sub_key, cluster_key, &met)

@@ -9,11 +9,14 @@ r"""Connecting to those that we were introduced to, through whatever NATs are in
 direct: a few connection pings. open: one byte to each of 1024 random ports of the other, so that its pings may pass.
 connect: pings from up to 256 sockets in turn to the other's one port, 1024 in all: with 256 outside ports and 1024 openings the two
 meet in 98.35 % of cases. Whoever is not reached in two seconds is reached through the introducer, until a later attempt succeeds.
+
+An introduction makes us send to whom it names, so attempts have a budget: in all, and for each prefix. Who is beyond it is reached
+through the introducer at once. Introducers that we are not configured with have a quarter of it between them.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from srpnode.core.app cimport met_by_frame, met_peer, tell_join
+from srpnode.core.app cimport met_by_frame, met_peer, own_cluster, tell_join
 from srpnode.core.gossip cimport decimal
 from srpnode.core.choose cimport proven
 from srpnode.core.out cimport out_opener, out_reserve
@@ -27,6 +30,7 @@ from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
     SRP_COUNT_openers,
     SRP_COUNT_proxies_upgraded,
+    SRP_DROP_attempt_budget,
     SRP_DROP_attempts_full,
     SRP_DROP_claim,
     SRP_DROP_duplicate,
@@ -42,6 +46,7 @@ from srpnode.core.types cimport (
     SRP_KEY_PORT,
     SRP_KEY_REQUESTER_PEER_ID,
     SRP_NONE,
+    SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_SOCKET_MAIN,
     SRP_SOCKET_POOL,
@@ -52,9 +57,11 @@ from srpnode.core.types cimport (
     srp_datagram,
     srp_frame,
     srp_message,
+    srp_meter_use,
     srp_nat_hard,
     srp_peer,
     srp_peers_named,
+    srp_prefix,
     srp_recent_add,
     srp_recent_find,
     srp_sip,
@@ -72,6 +79,7 @@ cdef enum:
     PINGS = 1024
     STEP_US = 1000              # of the strategies that send many packets
     DIRECT_PINGS = 6
+    PUNCHES_AT_ONCE = 8         # a home router has room for some ten thousand mappings
 
 cdef int strategy_for(unsigned int ours, unsigned int theirs) noexcept nogil:
     if srp_nat_hard(theirs):
@@ -159,6 +167,32 @@ cdef Attempt *attempt_for(State *s, const uint8_t *peer_id) noexcept nogil:
             return &s.attempt[i]
     return NULL
 
+cdef bint within_attempt_budget(State *s, uint32_t addr, bint punch, bint configured) noexcept nogil:
+    """Whether one more attempt may be made this minute: in all, and towards this prefix."""
+    cdef uint64_t target[2]
+    cdef uint32_t i, active = 0, most = s.limits.punches_per_minute if punch else s.limits.attempts_per_minute
+    cdef uint32_t share = (most + 7) // 8 if punch else (most + 15) // 16
+    cdef uint32_t *used = &s.punches_used if punch else &s.attempts_used
+    if punch:
+        for i in range(s.attempts):
+            active += s.attempt[i].strategy == STRATEGY_OPEN or s.attempt[i].strategy == STRATEGY_CONNECT
+        if active >= PUNCHES_AT_ONCE:
+            return False
+    if most == 0:
+        return True
+    if not configured:
+        most = (most + 3) // 4
+        share = (share + 3) // 4
+    if s.attempts_minute != s.minute:
+        s.attempts_minute = s.minute
+        s.attempts_used = s.punches_used = 0
+    target[0] = srp_prefix(addr)
+    target[1] = punch
+    if used[0] >= most or srp_meter_use(&s.join_targets, srp_sip(&s.key, target, sizeof(target)), s.minute, 1) > share:
+        return False
+    used[0] += 1
+    return True
+
 cdef bint moved(srp_peer *p, srp_message *message) noexcept nogil:
     """Whether a peer that we know is introduced at another place. The port of one behind a hard NAT says nothing."""
     return p.addr != message.address \
@@ -171,6 +205,7 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     cdef uint64_t key
     cdef uint8_t subject[38]
     cdef uint32_t i, known
+    cdef int strategy
     cdef Attempt *a
     if s.attempts == 0 or s.owns == 0 or s.address == 0:
         drop(s, SRP_DROP_intro_ignored)
@@ -192,8 +227,10 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     memcpy(subject, message.requester_peer_id, 32)
     memcpy(subject + 32, &message.address, 4)
     memcpy(subject + 36, &message.port, 2)
-    # Once for each place of the other, and of ours.
+    # Once for each place of the other and of ours, and once more when we have joined that subcluster meanwhile.
     key = srp_sip(&s.key, subject, 38) ^ srp_sip(&s.key, d.data + sub.at, sub.len) ^ <uint64_t>s.moved_us
+    if own_cluster(s, d.data, frame) != NULL:
+        key = ~key
     if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
         drop(s, SRP_DROP_intro_known)
         return
@@ -223,7 +260,12 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     memcpy(a.cluster, d.data + c.at, 32)
     if sub.len == 32:
         memcpy(a.subcluster, d.data + sub.at, 32)
-    a.strategy = <uint8_t>strategy_for(s.nat_type, message.nat_type)
+    strategy = strategy_for(s.nat_type, message.nat_type)
+    if strategy != STRATEGY_PROXY and not within_attempt_budget(s, message.address, strategy != STRATEGY_DIRECT,
+                                                                s.peers.peer[slot].flags & SRP_PEER_INDEXED):
+        drop(s, SRP_DROP_attempt_budget)
+        strategy = STRATEGY_PROXY
+    a.strategy = <uint8_t>strategy
     a.nat_type = message.nat_type
     a.addr = message.address
     a.port = message.port

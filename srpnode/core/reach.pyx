@@ -89,6 +89,7 @@ from srpnode.core.types cimport (
     srp_endpoint_hash,
     srp_frame,
     srp_hex,
+    srp_mac,
     srp_message,
     srp_message_offset,
     srp_message_write,
@@ -109,7 +110,6 @@ from srpnode.core.types cimport (
     srp_prefix,
     srp_recent_add,
     srp_recent_find,
-    srp_sip,
     srp_sip_key,
     srp_tally_get,
 )
@@ -179,7 +179,7 @@ cdef void proof_id(State *s, uint32_t addr, uint16_t port, int64_t epoch, char *
     cdef uint64_t mac
     words[0] = (<uint64_t>addr << 16) | port
     words[1] = <uint64_t>epoch
-    mac = srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+    mac = srp_mac(<srp_sip_key *>s.secret, words, sizeof(words))
     srp_hex(<const uint8_t *>&mac, 6, out)
     out[12] = 0
 
@@ -192,21 +192,25 @@ cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) no
     proof_id(s, addr, port, epoch - 1, wanted)
     return memcmp(wanted, ping_id, 13) == 0
 
-cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
-                         uint32_t local, uint16_t socket) noexcept nogil:
-    """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
-
-    Its packetId is drawn: nobody checks it, a client only must not see one twice, and a hash of the message would cost more
-    than all the rest of a pong. Drawn under a key: the generator itself can be computed from what it puts out.
-    """
-    cdef uint64_t id[4]
+cdef void draw_id(State *s, uint64_t *id) noexcept nogil:
+    """A packetId of 32 bytes that nobody has seen: nobody checks it, a client only must not see one twice. Drawn under a key: the
+    generator itself can be computed from what it puts out."""
     cdef uint64_t words[3]
-    cdef uint32_t size, offset
     memcpy(id, s.peer_id, 32)  # two identities never draw the same
     words[0] = draw(s)
     words[1] = <uint64_t>s.now.mono_us
     words[2] = 0
-    id[0] ^= srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+    id[0] ^= srp_mac(<srp_sip_key *>s.secret, words, sizeof(words))
+
+cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
+                         uint32_t local, uint16_t socket) noexcept nogil:
+    """Writes the message of a ping or pong to its place in the slab, the frame around it, and queues the datagram.
+
+    Its packetId is drawn: a hash of the message would cost more than all the rest of a pong.
+    """
+    cdef uint64_t id[4]
+    cdef uint32_t size, offset
+    draw_id(s, id)
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     offset = srp_message_offset(packet)

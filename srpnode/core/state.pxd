@@ -46,9 +46,12 @@ ctypedef struct Limits:
     uint32_t introductions              # cluster members that a join is introduced to
     uint32_t introductions_per_minute   # that one peer receives
     uint32_t relayed_joins_per_minute   # towards one prefix, from all requesters
+    uint32_t attempts_per_minute        # to reach peers that we were introduced to; a sixteenth of them to one prefix
+    uint32_t punches_per_minute         # those with a thousand datagrams; an eighth of them to one prefix
     uint32_t peers_per_address
     uint32_t peers_per_prefix
-    uint32_t sync_packets_per_second    # to one peer
+    uint32_t sync_per_minute            # packets to one peer
+    uint32_t sync_summaries_per_minute  # to one peer
     uint32_t privileged_ports
     uint64_t bandwidth_out_bytes_per_second
     uint32_t peer_out_bytes_per_second  # to one peer
@@ -188,6 +191,8 @@ ctypedef struct State:
     srp_now now
     int64_t now_ms                      # the monotonic clock
     uint32_t minute                     # of it
+    uint32_t slot                       # of SRP_SLOT_US, in which sends to a peer are counted
+    uint32_t slot_at                    # its place among the last SRP_SLOTS
     # tables
     void *memory
     srp_peers peers
@@ -258,6 +263,9 @@ ctypedef struct State:
     uint32_t attempts
     uint32_t attempts_active
     int64_t attempts_due_us             # of the first attempt that has something to send
+    uint32_t attempts_minute            # the minute that the following count in
+    uint32_t attempts_used
+    uint32_t punches_used
     Proxied *proxied
     uint32_t proxies
     uint8_t pool_wanted

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,22 @@ class Node:
         """The command line of srpnode."""
         return [EXECUTABLE, *words]
 
-    def start(self, *, inside: str = "") -> None:
-        """Starts the process, in a network namespace if one is named; returns when it says that it serves."""
-        prefix = ["ip", "netns", "exec", inside] if inside else []
+    def start(
+        self, *, inside: str = "", through: Sequence[str] = (), fds: Sequence[int] = (), **environment: str
+    ) -> None:
+        """Starts the process; returns when it says that it serves.
+
+        inside: a network namespace. through: words before the command. fds: descriptors that stay open in it.
+        """
+        prefix = ["ip", "netns", "exec", inside] if inside else [*through]
         self.process = subprocess.Popen(
             [*prefix, *self.command("run", "-c", str(self.file))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=clean_environment(),
+            pass_fds=fds,
+            env={**clean_environment(), **environment},
         )
         self._said = queue.SimpleQueue()  # a process that was killed may still be read from
         threading.Thread(target=self._read, args=(self.process, self._said), daemon=True).start()

@@ -91,3 +91,86 @@ def test_sockets_that_do_not_exist(socket: int) -> None:
     world = client()
     with pytest.raises((ValueError, OverflowError)):
         world.send(Peer("198.51.100.7"), Peer("198.51.100.7").ping(), socket=socket)
+
+
+class TestAttempts:
+    """An introduction makes us send to whom it names: within budgets, or a client could be aimed."""
+
+    CONFIGURED = Peer("203.0.113.1", 3511, cluster=CLUSTER)
+
+    def aim(self, world: World, by: Peer, targets: list[Peer], seconds: float = 3.0) -> list[Sent]:
+        """What leaves when one peer introduces all of these."""
+        sent: list[Sent] = []
+        for target in targets:
+            sent += world.send(by, by.intro(target, subcluster=SUB, wall_ms=world.wall_ms))
+        for _ in range(round(seconds / 0.005)):
+            world.pass_time(0.005)
+            sent += world.tick()
+        return [item for item in sent if item.to[0] in {target.address for target in targets}]
+
+    def peer(self, nat_type: int = 31, **limits: Any) -> World:
+        world = client(nat_type=nat_type, siblings=(self.CONFIGURED,), attempts=64, peers=256, **limits)
+        world.prove(self.CONFIGURED)
+        return world
+
+    @pytest.mark.parametrize(("configured", "most"), [(True, 4), (False, 1)])
+    def test_ports_opened_at_one_prefix(self, configured: bool, most: int) -> None:
+        world = self.peer(nat_type=7)
+        by = self.CONFIGURED if configured else world.connect(Peer("203.0.113.50", cluster=CLUSTER))
+        targets = [Peer(f"198.51.100.{i + 1}", nat_type=5) for i in range(50)]
+        sent = self.aim(world, by, targets)
+        assert {item.data for item in sent} == {b"\x01"}
+        assert len(sent) == 1024 * most
+        assert world.count("drop_attempt_budget") == 50 - most
+        # Who is not punched is reached through the introducer, at once.
+        told = [event for event in world.node.app_events() if event[0] == "join"]
+        assert {event[1] for event in told} == {target.peer_id for target in targets}
+        assert not any(event[5] for event in told)
+
+    def test_no_more_at_once_than_a_router_has_room_for(self) -> None:
+        world = self.peer(nat_type=7, punches_per_minute=0)
+        sent = self.aim(world, self.CONFIGURED, [Peer(f"198.51.{i}.1", nat_type=5) for i in range(50)])
+        assert len(sent) == 8 * 1024
+
+    def test_pings_at_one_prefix(self) -> None:
+        world = self.peer()
+        sent = self.aim(world, self.CONFIGURED, [Peer(f"198.51.100.{i + 1}", 4000) for i in range(40)])
+        assert len(sent) == 40 * 6  # an honest number of them
+        sent = self.aim(world, self.CONFIGURED, [Peer(f"198.51.100.{i + 1}", 5000) for i in range(60)])
+        assert len(sent) == (64 - 40) * 6
+        assert world.count("drop_attempt_budget") == 100 - 64
+        world.pass_time(60)
+        assert len(self.aim(world, self.CONFIGURED, [Peer("198.51.100.1", 6000)])) == 6
+
+    def test_in_all(self) -> None:
+        world = self.peer(attempts_per_minute=32)
+        sent = self.aim(world, self.CONFIGURED, [Peer(f"198.{i}.100.1", 4000) for i in range(50)])
+        assert len(sent) == 32 * 6
+
+
+class TestJoinsLater:
+    """A subcluster that is joined after others told us of it."""
+
+    OTHER = named("other")
+
+    def test_members_that_are_known_are_told_at_once(self) -> None:
+        world = client()
+        member = world.connect(Peer("198.51.100.8", subcluster=self.OTHER))
+        assert world.node.app_events() == []
+        world.node.join(CLUSTER, self.OTHER)
+        ((kind, peer_id, cluster, subcluster, *_),) = world.node.app_events()
+        assert (kind, peer_id, cluster, subcluster) == ("join", member.peer_id, CLUSTER, self.OTHER)
+        world.node.leave(CLUSTER, self.OTHER)
+        world.node.join(CLUSTER, self.OTHER)
+        assert [event[:2] for event in world.node.app_events()] == [("join", member.peer_id)]
+
+    def test_an_introduction_of_before_does_not_make_deaf_to_the_next(self) -> None:
+        world = client(nat_type=5)
+        relay = world.connect(Peer("203.0.113.50", 3511))
+        hard = Peer("198.51.100.8", nat_type=5)
+        world.send(relay, relay.intro(hard, subcluster=self.OTHER))
+        world.node.app_events()  # reached by proxy, on behalf of a subcluster that is not ours
+        world.node.join(CLUSTER, self.OTHER)
+        world.send(relay, relay.intro(hard, subcluster=self.OTHER))
+        ((kind, peer_id, _, subcluster, _, direct, *_),) = world.node.app_events()
+        assert (kind, peer_id, subcluster, direct) == ("join", hard.peer_id, self.OTHER, False)

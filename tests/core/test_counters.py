@@ -294,26 +294,8 @@ def rendezvous_unknown() -> World:
     return from_peer(lambda peer: peer.join(hops=0, rendezvousRequesterPeerId=named("nobody").hex()))
 
 
-def intro(about: Peer, *, hops: int = 1, wall_ms: int = START_MS) -> bytes:
-    message = {
-        "requesterPeerId": about.peer_id.hex(),
-        "responderPeerId": HERE.peer_id.hex(),
-        "natType": 31,
-        "address": about.address,
-        "port": about.port,
-    }
-    return codec.encode(
-        codec.INTRO,
-        hops=hops,
-        cluster_id=named("cluster"),
-        subcluster_id=named("sub"),
-        usr1=str(wall_ms).encode(),
-        message=codec.write_message(codec.INTRO, message),
-    )
-
-
-def client(attempts: int = 8, app_bytes: int = 4096) -> tuple[World, Peer]:
-    world, peer = with_peer(attempts=attempts, app_bytes=app_bytes)
+def client(attempts: int = 8, app_bytes: int = 4096, **limits: int) -> tuple[World, Peer]:
+    world, peer = with_peer(attempts=attempts, app_bytes=app_bytes, **limits)
     world.node.join(named("cluster"), named("sub"))
     world.node.app_events()
     return world, peer
@@ -321,13 +303,13 @@ def client(attempts: int = 8, app_bytes: int = 4096) -> tuple[World, Peer]:
 
 @drop("intro_ignored")
 def intro_ignored() -> World:
-    return from_peer(lambda _: intro(Peer("198.51.100.8")))
+    return from_peer(lambda peer: peer.intro(Peer("198.51.100.8")))
 
 
 @drop("intro_stale")
 def intro_stale() -> World:
     world, peer = client()
-    world.send(peer, intro(Peer("198.51.100.8"), wall_ms=START_MS - 60_000))
+    world.send(peer, peer.intro(Peer("198.51.100.8"), wall_ms=START_MS - 60_000))
     return world
 
 
@@ -335,7 +317,7 @@ def intro_stale() -> World:
 def intro_known() -> World:
     world, peer = client()
     for _ in range(2):
-        world.send(peer, intro(Peer("198.51.100.8")))
+        world.send(peer, peer.intro(Peer("198.51.100.8")))
     return world
 
 
@@ -343,7 +325,15 @@ def intro_known() -> World:
 def attempts_full() -> World:
     world, peer = client(attempts=1)
     for i in range(2):
-        world.send(peer, intro(Peer(f"198.51.100.{i + 8}")))
+        world.send(peer, peer.intro(Peer(f"198.51.100.{i + 8}")))
+    return world
+
+
+@drop("attempt_budget")
+def attempt_budget() -> World:
+    world, peer = client(attempts_per_minute=1)
+    for i in range(2):
+        world.send(peer, peer.intro(Peer(f"198.51.{i}.8")))
     return world
 
 
@@ -387,6 +377,33 @@ def sync_jobs() -> World:
     for i in range(200):
         world.send(peer, peer.publish(b"%d" % i))
     world.send(peer, peer.summary([]))
+    return world
+
+
+@drop("sync_summaries")
+def sync_summaries() -> World:
+    world, peer = with_peer(sync_summaries_per_minute=2)
+    for i in range(9):
+        world.send(peer, peer.publish(b"%d" % i))
+    world.send(peer, peer.sync(codec.encode_summary("", bytes(20), [bytes(20)] * 16)))
+    return world
+
+
+@drop("sync_share")
+def sync_share() -> World:
+    world, peer = with_peer(sync_per_minute=3)
+    for i in range(9):
+        world.send(peer, peer.publish(b"%d" % i))
+    world.send(peer, peer.summary([]))
+    return world
+
+
+@drop("stranger_share")
+def stranger_share() -> World:
+    world, peer = with_peer(sync_per_minute=4)
+    world.connect(Peer("203.0.113.9", cluster=None))
+    for i in range(9):
+        world.send(peer, peer.publish(b"%d" % i))
     return world
 
 

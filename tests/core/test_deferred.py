@@ -86,7 +86,7 @@ def test_a_joiner_behind_a_hard_nat_hears_of_an_easy_member_by_a_join() -> None:
     assert len(only(world.send(hard, hard.join()), codec.INTRO)) == 2
     [echo] = only(later(world, 1), codec.JOIN)
     assert echo.to == hard.endpoint
-    assert echo.frame["hops"] == 2
+    assert echo.frame["hops"] == 16  # for the joiner alone: nobody passes it on
     assert (echo.frame["cluster_id"], echo.frame["subcluster_id"]) == (hard.cluster, hard.subcluster)
     assert echo.message == {
         "requesterPeerId": easy.peer_id.hex(),
@@ -96,6 +96,32 @@ def test_a_joiner_behind_a_hard_nat_hears_of_an_easy_member_by_a_join() -> None:
     }
     assert NODE_ADDRESS not in echo.message.values()
     assert NODE_PORT not in echo.message.values()
+    [again] = only(later(world, 1), codec.JOIN)  # they may not have met by then; a client takes a packetId once
+    assert again.message == echo.message
+    assert again.frame["packet_id"] != echo.frame["packet_id"]
+    assert only(later(world, 3), codec.JOIN) == []
+
+
+def test_a_joiner_of_another_subcluster_and_its_members_hear_of_each_other_by_joins() -> None:
+    """They may be connected already: then a reference peer takes no second introduction."""
+    world = World(deferred_joins=8)
+    member, joiner = Peer("198.51.100.8", subcluster=named("two")), Peer("198.51.100.9", subcluster=named("one"))
+    for peer in (member, joiner):
+        world.connect(peer)
+        world.send(peer, peer.join())
+    assert only(later(world, 2), codec.JOIN) == []
+    joiner.subcluster = named("two")
+    assert len(only(world.send(joiner, joiner.join()), codec.INTRO)) == 2
+    echoes = only(later(world, 2), codec.JOIN)
+    assert {(echo.to, echo.message["requesterPeerId"]) for echo in echoes} == {
+        (joiner.endpoint, member.peer_id.hex()),
+        (member.endpoint, joiner.peer_id.hex()),
+    }
+    assert [(echo.frame["hops"], echo.frame["subcluster_id"]) for echo in echoes] == [(16, named("two"))] * 2
+    world.pass_time(100)
+    world.prove(joiner)
+    world.send(joiner, joiner.join())  # once more, for the same
+    assert only(later(world, 2), codec.JOIN) == []
 
 
 def test_nobody_else_gets_such_a_join() -> None:

@@ -144,6 +144,24 @@ class Peer:
             message=codec.write_message(codec.JOIN, claim),
         )
 
+    def intro(self, about: Peer, *, subcluster: bytes | None = None, hops: int = 1, wall_ms: int = START_MS) -> bytes:
+        """An introduction that describes another peer, on behalf of a subcluster of this one's cluster."""
+        message = {
+            "requesterPeerId": about.peer_id.hex(),
+            "responderPeerId": self.peer_id.hex(),
+            "natType": about.nat_type,
+            "address": about.address,
+            "port": about.port,
+        }
+        return codec.encode(
+            codec.INTRO,
+            hops=hops,
+            cluster_id=self.cluster,
+            subcluster_id=named("sub") if subcluster is None else subcluster,
+            usr1=str(wall_ms).encode(),
+            message=codec.write_message(codec.INTRO, message),
+        )
+
     def publish(self, message: bytes, *, hops: int = 1, ttl: int = codec.TTL_MS, **fields: Any) -> bytes:
         """A packet in one piece, for its cluster. fields: as codec.encode takes them."""
         values: dict[str, Any] = {

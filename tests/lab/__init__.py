@@ -16,4 +16,5 @@ pairing       two clients behind two NATs with the same introducers, and session
 attempt       one try: both become ready, meet and talk; what it showed
 recovery      how long two peers need after a change of address
 matrix        many tries of many pairs, and their figures
+log           tries in a file, for runs in pieces
 """

@@ -7,10 +7,9 @@ import os
 import platform
 import re
 import sys
-import time
 from pathlib import Path
 
-from . import introducers, matrix, recovery
+from . import introducers, log, matrix, recovery
 from .attempt import Try
 from .clients import KINDS
 from .delay import Delay
@@ -37,6 +36,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--loss", type=int, default=0, metavar="PER_MILLE", help="datagrams lost on the internet")
     parser.add_argument("--delay", metavar="MS,MS", default="0,0", help="one way, and jitter, of each site; 0,0")
     parser.add_argument("--timeouts", metavar="S,S", default="30,120", help="life of a mapping before, after an answer; 30,120")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="keep each try there; those that it has are not done again")
+    parser.add_argument(
+        "--for", type=float, default=float("inf"), metavar="S", dest="seconds", help="begin no try later than that"
+    )
+    parser.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="instead: the figures of these logs together")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there; - for standard output")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="write the trace of each failed try there")
     parser.add_argument("--all-traces", action="store_true", help="of each other try as well")
@@ -83,6 +87,9 @@ def _setups(arguments: argparse.Namespace) -> list[PairSetup]:
 def main() -> int:
     """Run it; exit status 2 when the machine lacks something."""
     arguments = _arguments()
+    if arguments.show:
+        _print(log.read(arguments.show), arguments)
+        return 0
     setups = _setups(arguments)
     reasons = [missing(), introducers.missing(arguments.introducers)]
     reasons += [KINDS[name].missing() for setup in setups for name in setup.clients]
@@ -108,7 +115,8 @@ def _matrix(setups: list[PairSetup], arguments: argparse.Namespace) -> int:
     if arguments.traces:
         arguments.traces.mkdir(parents=True, exist_ok=True)
     done = 0
-    began = time.monotonic()
+    known = {cell.setup: cell for cell in log.read([arguments.log])} if arguments.log and arguments.log.exists() else {}
+    cells = [known.get(setup, matrix.Cell(setup)) for setup in setups]
 
     def tell(cell: matrix.Cell, result: Try) -> None:
         nonlocal done
@@ -117,30 +125,39 @@ def _matrix(setups: list[PairSetup], arguments: argparse.Namespace) -> int:
         failed = met_ms is None or met_ms > matrix.IN_TIME_MS or result.nat_types != cell.expected_types
         told = "no" if met_ms is None else f"{met_ms:.0f} ms"
         print(f"{done:5} {cell.setup.name}: {told}", file=sys.stderr)
+        if arguments.log:
+            log.append(arguments.log, cell, result)
         if arguments.traces and (failed or arguments.all_traces):
             name = f"{cell.setup.name.replace(' ', '')}-{len(cell.tries)}-{'failed' if failed else 'met'}.txt"
             (arguments.traces / name).write_text(f"{result.start}\n{result.evidence}")
 
-    cells = asyncio.run(matrix.run(setups, arguments.tries, arguments.seed, arguments.worlds, tell))
+    asyncio.run(matrix.run(cells, arguments.tries, arguments.seed, arguments.worlds, tell, arguments.seconds))
+    _print(cells, arguments)
+    return 0
+
+
+def _print(cells: list[matrix.Cell], arguments: argparse.Namespace) -> None:
+    """The figures: as JSON, as tables, or both."""
     report = {
         "machine": {"kernel": platform.release(), "cpus": os.cpu_count(), "load": os.getloadavg()},
-        "introducers": arguments.introducers,
-        "clients": arguments.clients,
         "seed": arguments.seed,
-        "seconds": time.monotonic() - began,
         "pairs": [cell.report() for cell in cells],
     }
     if arguments.json and str(arguments.json) == "-":
         print(json.dumps(report, indent=1))
-        return 0
+        return
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"{arguments.clients} through {arguments.introducers}, {arguments.tries} tries each, seed {arguments.seed}\n")
-    print(matrix.square(cells))
-    print(matrix.table(cells))
-    met, total = sum(cell.met(matrix.IN_TIME_MS) for cell in cells), sum(len(cell.tries) for cell in cells)
-    print(f"met in time: {met} of {total}; {report['seconds']:.0f} s")
-    return 0
+    tables: dict[str, list[matrix.Cell]] = {}
+    for cell in cells:
+        tables.setdefault(cell.setup.circumstances, []).append(cell)
+    for circumstances, alike in tables.items():
+        print(f"{circumstances}\n")
+        print(matrix.square(alike))
+        print(matrix.table(alike))
+        print(matrix.punched(alike), end="")
+        met, total = sum(cell.met(matrix.IN_TIME_MS) for cell in alike), sum(len(cell.tries) for cell in alike)
+        print(f"met in time: {met} of {total}\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ class Try:
     introduced_ms: float | None = None  # since zero: the first introduction of one to the other arrived
     joined_ms: tuple[float | None, ...] = (None, None)  # since zero: #join of the other
     path: tuple[str | None, ...] = (None, None)  # how a text reached a, reached b: direct, proxy or not at all
+    by_proxy: tuple[bool | None, ...] = (None, None)  # whether the first #join was of a peer behind a proxy
     packets: tuple[int, ...] = (0, 0, 0)  # sent by a, by b, by the introducers, until both had joined or gave up
+    openers: int = 0  # one-byte datagrams that both sent in the whole try; one attempt sends at most 1024
     errors: tuple[str, ...] = ()
     evidence: str = field(default="", repr=False)
 
@@ -57,6 +59,7 @@ async def attempt(pair: Pair, start: Start) -> Try:
         )
         result.zero_ns = max([ready.at_ns for ready in readies if ready is not None], default=time.monotonic_ns())
         joins = [a.joins.get(b.peer_id), b.joins.get(a.peer_id)]
+        result.by_proxy = tuple(joined.proxy if joined else None for joined in joins)
         result.joined_ms = tuple((joined.at_ns - result.zero_ns) / 1e6 if joined else None for joined in joins)
         end_ns = max(joined.at_ns for joined in joins if joined) if all(joins) else time.monotonic_ns()
         result.path = (await session.text(b, a), await session.text(a, b))
@@ -66,6 +69,7 @@ async def attempt(pair: Pair, start: Start) -> Try:
             result.introduced_ms = (introduced_ns - result.zero_ns) / 1e6
         spent = [d.host for d in datagrams if d.sent and d.at_ns <= end_ns]
         result.packets = tuple(spent.count(host) for host in (*SIDES, INTRODUCERS))
+        result.openers = sum(d.sent and len(d.payload) == 1 for d in datagrams)
         result.errors = tuple(f"{side}: {e}" for side, c in zip(SIDES, (a, b), strict=True) for e in c.errors)
         result.evidence = evidence(session, datagrams, result.zero_ns)
         return result

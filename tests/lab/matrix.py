@@ -1,8 +1,10 @@
 """Many tries of many pairs, several worlds at a time, and the figures that come of them."""
 
 import asyncio
+import contextlib
 import itertools
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +17,7 @@ from .pairing import OFFSETS_S, Mode, Pair, PairSetup, Start
 
 IN_TIME_MS = 2100.0
 TRIES_PER_WORLD = 12
+OPENERS = 1024  # of one attempt
 
 
 @dataclass
@@ -40,6 +43,14 @@ class Cell:
     def missed(self) -> Counter[str]:
         """The starts of the tries that did not meet in time, and how often: `later, b first` and so on."""
         return Counter(t.start.name for t in self.tries if t.both_joined_ms is None or t.both_joined_ms > IN_TIME_MS)
+
+    def opened(self) -> list[Try]:
+        """The tries in which one side opened ports for the other: a port-restricted and a hard NAT."""
+        return [t for t in self.tries if t.openers]
+
+    def found_at_first(self) -> int:
+        """In how many of those the one attempt succeeded: 1024 ports at most, and nobody was told of a proxy before."""
+        return sum(t.openers <= OPENERS and t.by_proxy == (False, False) for t in self.opened())
 
     def times(self) -> Spread | None:
         """Milliseconds from both ready to #join on both sides, over the tries that met."""
@@ -82,12 +93,19 @@ class Cell:
             "missedAfter": self.missed(),
             "metInTimeInterval95": interval(in_time, len(self.tries)),
             "paths": dict(self.paths()),
+            "opened": len(self.opened()),
+            "foundAtFirst": self.found_at_first(),
             "joinMs": (times := self.times()) and asdict(times),
             "joinFromIntroductionMs": (times := self.times_from_introduction()) and asdict(times),
             "readyMs": (times := spread([ms for t in self.tries for ms in t.ready_ms if ms])) and asdict(times),
             "packets": (packets := self.packets()) and asdict(packets),
-            "each": [{k: v for k, v in asdict(t).items() if k not in ("evidence", "zero_ns")} for t in self.tries],
+            "each": [record(t) for t in self.tries],
         }
+
+
+def record(result: Try) -> dict[str, Any]:
+    """A try as JSON, without its evidence."""
+    return {k: v for k, v in asdict(result).items() if k not in ("evidence", "zero_ns")}
 
 
 def starts(seed: int, name: str, count: int) -> list[Start]:
@@ -102,21 +120,40 @@ def all_pairs(kinds: Iterable[NatKind] = NatKind) -> list[tuple[NatKind, NatKind
     return list(itertools.combinations_with_replacement(kinds, 2))
 
 
-async def run(setups: Sequence[PairSetup], tries: int, seed: int, worlds: int, tell: Callable[[Cell, Try], None]) -> list[Cell]:
-    """Try every setup so many times, in that many worlds at once; `tell` hears of each try as it ends."""
-    cells = [Cell(setup) for setup in setups]
+async def run(
+    cells: Sequence[Cell],
+    tries: int,
+    seed: int,
+    worlds: int,
+    tell: Callable[[Cell, Try], None],
+    seconds: float = float("inf"),
+) -> None:
+    """Try the setup of every cell until it has so many tries, in that many worlds at once.
+
+    tell: hears of each try as it ends. seconds: none begins later than that; what a cell has already is not done again.
+    """
     queue: asyncio.Queue[tuple[Cell, list[Start]]] = asyncio.Queue()
-    plans = [starts(seed, cell.setup.name, tries) for cell in cells]
+    end_s = time.monotonic() + seconds
+    plans = []
+    for cell in cells:
+        plan = starts(seed, cell.setup.name, tries)
+        for done in cell.tries:
+            with contextlib.suppress(ValueError):  # of another seed
+                plan.remove(done.start)
+        plans.append(plan[: max(0, tries - len(cell.tries))])
     # Turn by turn over all pairs, so that a noisy minute of the machine does not hit one pair alone.
     for begin in range(0, tries, TRIES_PER_WORLD):
         for cell, plan in zip(cells, plans, strict=True):
-            queue.put_nowait((cell, plan[begin : begin + TRIES_PER_WORLD]))
+            if part := plan[begin : begin + TRIES_PER_WORLD]:
+                queue.put_nowait((cell, part))
 
     async def work() -> None:
-        while not queue.empty():
+        while not queue.empty() and time.monotonic() < end_s:
             cell, plan = queue.get_nowait()
             async with Pair(cell.setup) as pair:
                 for start in plan:
+                    if time.monotonic() >= end_s:
+                        return
                     result = await attempt(pair, start)
                     cell.tries.append(result)
                     tell(cell, result)
@@ -124,7 +161,6 @@ async def run(setups: Sequence[PairSetup], tries: int, seed: int, worlds: int, t
     async with asyncio.TaskGroup() as group:
         for _ in range(worlds):
             group.create_task(work())
-    return cells
 
 
 def _number(value: Spread | None, of: Callable[[Spread], float]) -> str:
@@ -173,6 +209,21 @@ def table(cells: Sequence[Cell]) -> str:
             )
         )
     return _aligned(rows)
+
+
+def punched(cells: Sequence[Cell]) -> str:
+    """For each pair with a port to be found: how often the one attempt found it, and how long that took."""
+    text = ""
+    for cell in cells:
+        tries, found = len(cell.opened()), cell.found_at_first()
+        if not tries:
+            continue
+        low, high = interval(found, tries)
+        times = spread([t.both_joined_ms - t.introduced_ms for t in cell.opened() if t.both_joined_ms and t.introduced_ms])
+        text += f"{cell.setup.name}: {found} of {tries} found by one attempt, {100 * found / tries:.2f} % "
+        text += f"(95 %: {100 * low:.2f} to {100 * high:.2f}); from the introduction to both #join "
+        text += f"{_number(times, lambda s: s.median)} ms ({_number(times, lambda s: s.p10)} to {_number(times, lambda s: s.p90)})\n"
+    return text
 
 
 def square(cells: Sequence[Cell]) -> str:

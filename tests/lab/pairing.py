@@ -44,6 +44,20 @@ class PairSetup:
             return " - ".join(self.kinds)
         return f"one {self.kinds[0]} router" + (", hairpin" if self.options.hairpin else "")
 
+    @property
+    def circumstances(self) -> str:
+        """All but the NATs: what the tries of one table have in common."""
+        words = [f"{', '.join(self.clients)} through {self.introducers}"]
+        plain = NatOptions()
+        lives = (self.options.unreplied_timeout_s, self.options.replied_timeout_s)
+        if lives != (plain.unreplied_timeout_s, plain.replied_timeout_s):
+            words.append("mappings live {} s, {} s after an answer".format(*lives))
+        if self.loss_per_mille:
+            words.append(f"{self.loss_per_mille} of 1000 datagrams lost")
+        if self.delay:
+            words.append(f"{self.delay.base_ms:g} to {self.delay.base_ms + self.delay.jitter_ms:g} ms one way at each site")
+        return "; ".join(words)
+
 
 class Mode(StrEnum):
     """How far apart two clients start. A reference peer joins again about a second after it became ready, and then not
