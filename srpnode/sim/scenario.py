@@ -63,6 +63,12 @@ KEYS: dict[str, dict[str, Key]] = {
         "introductions": Key(16, 1, 64),
         "relayed_joins_per_minute": Key(60, 0, 1_000_000),
     },
+    "attackers": {  # who relay nothing, and come again under new names and addresses so often that they are always the newest
+        "count": Key(0, 0, 1_000_000),
+        "start_s": Key(60.0, 0, 1_000_000),
+        "lifetime_s": Key(20.0, 0.1, 100_000_000),
+        "close": Key(False),  # a sixteenth of the usual delay to everybody
+    },
     "nat": {
         **{kind: Key(1.0 if kind == "none" else 0.0, 0, 1) for kind in NAT_KINDS},
         "timeout_s": Key(60.0, 1, 100_000),
@@ -175,6 +181,8 @@ def _possible(s: Scenario) -> None:
         raise ScenarioError(f"nat.{'none'}: the parts of all kinds must add up to 1, not {total:g}")
     if publish["start_s"] + publish["watch_s"] > s["duration_s"]:
         raise ScenarioError("publish.start_s: no packet could be watched for publish.watch_s before duration_s is over")
+    if s["attackers"]["count"] > 0 and s["attackers"]["start_s"] >= s["duration_s"]:
+        raise ScenarioError("attackers.start_s: must be below duration_s")
     if publish["end_s"] > s["duration_s"]:
         raise ScenarioError("publish.end_s: must not be above duration_s")
     if publish["flood_per_s"] > 0 and publish["flooders"] == 0:
