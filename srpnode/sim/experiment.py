@@ -112,6 +112,7 @@ class Experiment:
                 "nat_type": 31, "peers": table, "gate_entries": max(4 * table, 4096), "meter_entries": max(table, 256),
                 "parked": max(64, table // 8), "return_routes": max(64, table // 8), "sync_jobs": 64, "queue_datagrams": 512,
                 "cache_max_bytes": s["introducers"]["cache_bytes"], "introductions": s["introducers"]["introductions"],
+                "publish_fan_out": s["introducers"]["publish_fan_out"],
                 "relayed_joins_per_minute": s["introducers"]["relayed_joins_per_minute"],
             }  # fmt: skip
         table = s["peers"]["table"]

@@ -113,6 +113,19 @@ def _spread(runs: list[dict[str, float | None]], name: str, factor: float = 1) -
     return " ".join("never" if value is None else f"{factor * value:.1f}" for value in values)
 
 
+def paired(ours: list[Result], others: list[Result]) -> str:
+    """What the same seeds gave with our rules less what they gave with the others, for people."""
+    by_seed = {result["seed"]: per_run(result) for result in others}
+    pairs = [(per_run(result), by_seed[result["seed"]]) for result in ours if result["seed"] in by_seed]
+    lines = [f"difference for the same seed: {len(pairs)} pair{'s' if len(pairs) != 1 else ''}"]
+    for name, label, factor, unit in ROWS:
+        values = [a[name] - b[name] for a, b in pairs if name in a and name in b]
+        if values:
+            mean, half = interval(values)
+            lines.append(f"  {label:36} {factor * mean:+12.3f} ± {factor * half:.3f} {unit}".rstrip())
+    return "\n".join(lines)
+
+
 def text(title: str, results: list[Result]) -> str:
     """The summary for people."""
     figures = summarize(results)

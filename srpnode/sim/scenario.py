@@ -10,6 +10,7 @@ from typing import Any
 
 SHIPPED = Path(__file__).with_name("scenarios")
 NAT_KINDS = ("none", "full_cone", "address_restricted", "port_restricted", "symmetric")
+TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 FAULT_KINDS = ("partition", "introducers", "restart", "away")
 
 
@@ -50,7 +51,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "lifetime": Key("exponential", words=("exponential", "uniform", "fixed", "none")),
         "lifetime_s": Key(24.0, 0.1, 100_000_000),
         "keep_alive_s": Key(30.0, 0.05, 3600),
-        "selection": Key("weighed", words=("weighed", "plain", "reference")),
+        "selection": Key("weighed", words=("weighed", "reference")),
         "table": Key(256, 8, 100_000),
         "cache_bytes": Key(65536, 4096, 64_000_000_000),
         "silent": Key(0.0, 0, 1),  # the part that behaves well but relays nothing
@@ -61,6 +62,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "table": Key(1024, 8, 1_000_000),
         "cache_bytes": Key(1_000_000, 4096, 64_000_000_000),
         "introductions": Key(16, 1, 64),
+        "publish_fan_out": Key(108, 3, 120),
         "relayed_joins_per_minute": Key(60, 0, 1_000_000),
     },
     "attackers": {  # who relay nothing, and come again under new names and addresses so often that they are always the newest
@@ -156,7 +158,7 @@ def _value(where: str, key: Key, value: Any) -> Any:
         return value
     wanted: tuple[type, ...] = (int, float) if isinstance(key.default, float) else (type(key.default),)
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        raise ScenarioError(f"{where}: must be {'a number' if float in wanted else wanted[0].__name__}, not {value!r}")
+        raise ScenarioError(f"{where}: must be {TYPES[float if float in wanted else wanted[0]]}, not {value!r}")
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
     number = float(value)
