@@ -492,6 +492,7 @@ cdef class Node:
             + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + (32 * <size_t>unpublished if app_bytes else 0) \
             + sizeof(Own) * <size_t>subclusters + sizeof(Challenge) * <size_t>challenges + sizeof(Event) * <size_t>events \
             + (4 + 4 + 1 + 8) * <size_t>access_rules + 64 * 32
+        self.table_bytes = total
         self.state = <State *>PyMem_RawCalloc(1, total)
         if self.state == NULL:
             raise MemoryError(f"{total} bytes for the tables")

@@ -76,6 +76,7 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
+    SRP_PEER_USED,
     SRP_PING,
     SRP_PONG,
     SRP_SOCKET_MAIN,
@@ -122,6 +123,7 @@ cdef enum:
     CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
     UPTIME_MAX_MS = 3600000
     ASK_AGAIN_MS = 10000
+    LINGER_US = 10000000
     EARLY_PING_US = 1000         # a peer is pinged before its keep-alive is over only at that pace
     SCOPE_INVALID = 0
     SCOPE_LOOPBACK = 1
@@ -454,15 +456,20 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint prove
 # --- peers ----------------------------------------------------------------------------------------------------------------
 
 cdef uint32_t make_room(State *s) noexcept nogil:
-    """Frees the place of the stalest of a few random peers, if it missed a heartbeat; SRP_NONE: all of them are well."""
+    """Frees the place of the stalest of a few random peers, if it missed a heartbeat or is no connected peer after ten seconds;
+    SRP_NONE: all of them are well."""
     cdef uint32_t i, slot, victim = SRP_NONE
     cdef int64_t oldest = s.now.mono_us - s.keep_alive_us - s.keep_alive_us // 2
     cdef srp_peer *p
     for i in range(8):
         slot = draw_below(s, s.peers.capacity)
         p = &s.peers.peer[slot]
-        if (p.flags & 1) and not (p.flags & SRP_PEER_INDEXED) and p.last_proof_us < oldest:
+        if not p.flags & SRP_PEER_USED or p.flags & SRP_PEER_INDEXED:
+            continue
+        if p.last_proof_us < oldest:
             oldest = p.last_proof_us
+            victim = slot
+        elif victim == <uint32_t>SRP_NONE and not p.flags & SRP_PEER_LIVE and s.now.mono_us - p.added_us > LINGER_US:
             victim = slot
     if victim != <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_peers_evicted] += 1
@@ -686,7 +693,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
-    if connection:
+    # Who has no room for a stranger says so: the other would count on it, and all it sends would be dropped as a stranger's.
+    if connection and (known or s.peers.count < s.peers.capacity or s.reference):
         pong.has |= 1u << SRP_KEY_IS_CONNECTION
         pong.truth |= 1u << SRP_KEY_IS_CONNECTION
     else:
