@@ -271,7 +271,6 @@ ctypedef struct State:
     uint8_t pool_wanted
     uint32_t pool_open                  # sockets
     uint32_t pool_owner[256]            # the peer slot + 1 that a socket of the pool belongs to, 0 = free
-    uint32_t pool_next
     uint8_t *unpublished                # ids of own packets that nobody got yet
     uint32_t unpublished_first
     uint32_t unpublished_count
