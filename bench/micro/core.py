@@ -54,6 +54,7 @@ def crowd(peers: int, cache_bytes: int) -> tuple[World, Any]:
         address_per_minute=0,
         prefix_per_minute=0,
         introductions_per_minute=0,
+        sync_per_minute=0,
         peers_per_address=0,
         peers_per_prefix=0,
     )
