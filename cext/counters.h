@@ -59,6 +59,7 @@
     X(in_ping) X(in_pong) X(in_intro) X(in_join) X(in_publish) X(in_stream) X(in_sync) X(in_query) \
     X(out_ping) X(out_pong) X(out_intro) X(out_join) X(out_publish) X(out_stream) X(out_sync) X(out_query) \
     X(proofs)             /* endpoints that proved themselves */ \
+    X(aliases)            /* second endpoints of peers behind a hard NAT that did */ \
     X(connections)        /* peers that became connected */ \
     X(departures)         /* peers not heard from for four keep-alives */ \
     X(peers_evicted)      /* gave their place to a newcomer */ \

@@ -41,6 +41,7 @@ from srpnode.core.punch cimport on_intro, work_on_attempts
 from srpnode.core.out cimport out_commit, out_reserve
 from srpnode.core.reach cimport (
     add_configured,
+    ask_alias,
     heartbeats,
     on_ping,
     on_pong,
@@ -328,6 +329,8 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
             and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
+        if frame.type == SRP_STREAM:
+            ask_alias(s, d, &frame)
         drop(s, SRP_DROP_unproven)
         return
     if s.cluster_rules != 0 and not cluster_allowed(s, d.data, &frame):

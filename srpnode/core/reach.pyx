@@ -19,6 +19,8 @@ from srpnode.core.state cimport (
     EVENT_NAME_TAKEN,
     EVENT_PROVEN,
     EVENT_REFUSED,
+    SRP_ALIASES,
+    Alias,
     Attempt,
     Challenge,
     Event,
@@ -32,6 +34,7 @@ from srpnode.core.state cimport (
 from srpnode.core.sync cimport start_sync
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
+    SRP_COUNT_aliases,
     SRP_COUNT_cluster_table_full,
     SRP_COUNT_connections,
     SRP_COUNT_departures,
@@ -83,6 +86,7 @@ from srpnode.core.types cimport (
     SRP_SOCKET_PROBE,
     SRP_SUBCLUSTER_ID,
     SRP_TRUE,
+    SRP_USR4,
     srp_cluster_get,
     srp_cluster_key,
     srp_cluster_release,
@@ -96,6 +100,7 @@ from srpnode.core.types cimport (
     srp_message_offset,
     srp_message_piece,
     srp_message_write,
+    srp_nat_hard,
     srp_nat_valid,
     srp_packet,
     srp_packet_encode,
@@ -114,6 +119,7 @@ from srpnode.core.types cimport (
     srp_recent_add,
     srp_recent_find,
     srp_sip_key,
+    srp_span,
     srp_tally_get,
 )
 
@@ -124,6 +130,7 @@ cdef enum:
     UPTIME_MAX_MS = 3600000
     ASK_AGAIN_MS = 10000
     LINGER_US = 10000000
+    ALIAS_AGAIN_MS = 2000
     EARLY_PING_US = 1000         # a peer is pinged before its keep-alive is over only at that pace
     SCOPE_INVALID = 0
     SCOPE_LOOPBACK = 1
@@ -554,6 +561,63 @@ cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const ui
     if subcluster != NULL:
         join_one(s, slot, srp_cluster_key(&s.peers, cluster, 32, subcluster, length), subcluster, length)
 
+# --- second endpoints -----------------------------------------------------------------------------------------------------
+
+cdef void ask_alias(State *s, srp_datagram *d, srp_frame *frame) noexcept nogil:
+    """A stream from an unknown port at the address of the peer that it names as its sender: is it that peer?
+
+    A reference peer behind a hard NAT that was found after it chose a proxy sends its streams to the proxy from its new socket, and
+    would be silent to the other for good. It answers a ping to that socket from its main one: that is proof of both.
+    """
+    cdef srp_span id = frame.field[SRP_USR4]
+    cdef uint64_t key
+    cdef uint32_t slot
+    cdef srp_peer *p
+    cdef Alias *a
+    if id.len != 32:
+        return
+    slot = srp_peers_named(&s.peers, d.data + id.at)
+    if slot == <uint32_t>SRP_NONE or not proven(s, slot):
+        return
+    p = &s.peers.peer[slot]
+    if p.addr != d.addr or not srp_nat_hard(p.nat_type) or s.peers.count >= s.peers.capacity:
+        return
+    key = ~srp_endpoint_hash(&s.peers, d.addr, d.port)
+    if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
+        return
+    srp_recent_add(&s.gate_other, key, s.now_ms, ALIAS_AGAIN_MS, 0)
+    a = &s.alias[s.alias_next]
+    s.alias_next = (s.alias_next + 1) % SRP_ALIASES
+    a.addr = d.addr
+    a.port = d.port
+    a.owner = slot
+    a.generation = p.generation
+    s.budget = 3 * <int64_t>d.len
+    send_plain_ping(s, d.addr, d.port, d.local, SRP_SOCKET_MAIN)
+    s.budget = -1
+
+cdef bint proves_alias(State *s, uint32_t slot, const char *ping_id) noexcept nogil:
+    """Whether a known peer answered what we sent to another endpoint of it; that one is proven then, without a name."""
+    cdef uint32_t i, other
+    cdef Alias *a
+    if slot == <uint32_t>SRP_NONE:
+        return False
+    for i in range(SRP_ALIASES):
+        a = &s.alias[i]
+        if a.generation == 0 or a.owner != slot or a.generation != s.peers.peer[slot].generation \
+                or not proves(s, a.addr, a.port, ping_id):
+            continue
+        other = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, a.addr, a.port), a.addr, a.port)
+        if other == <uint32_t>SRP_NONE:
+            other = admit(s, a.addr, a.port, s.peers.peer[slot].local)
+            if other != <uint32_t>SRP_NONE:
+                s.counter[SRP_COUNT_aliases] += 1
+        if other != <uint32_t>SRP_NONE:
+            s.peers.peer[other].last_proof_us = s.peers.peer[other].last_update_us = s.now.mono_us
+            s.peers.peer[other].last_ping_us = -1
+        return True
+    return False
+
 # --- ping -----------------------------------------------------------------------------------------------------------------
 
 cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
@@ -745,7 +809,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if s.reflection.wanted and on_reflection_pong(s, d, message):
         return
     if not SRP_HAS(message, SRP_KEY_PING_ID) or not proves(s, d.addr, d.port, message.ping_id):
-        drop(s, SRP_DROP_pong_unasked)
+        if not SRP_HAS(message, SRP_KEY_PING_ID) or not proves_alias(s, slot, message.ping_id):
+            drop(s, SRP_DROP_pong_unasked)
         return
     if memcmp(message.responder_peer_id, s.peer_id, 32) == 0:
         drop(s, SRP_DROP_self_named)

@@ -28,12 +28,13 @@ from srpnode.core.types cimport (
 
 cdef extern from *:
     """
-    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_EVENTS = 256, SRP_POOL = 256 };
+    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_EVENTS = 256, SRP_ALIASES = 32, SRP_POOL = 256 };
     """
     enum:
         SRP_POOL
         SRP_JOB_CLUSTERS
         SRP_RULES_MAX
+        SRP_ALIASES
         SRP_EVENTS                  # that one question is answered with
 
 # What may change while running. Rates: 0 = unlimited.
@@ -137,6 +138,13 @@ ctypedef struct Own:
     int64_t due_us                      # next join
     char text[96]                       # base64(cluster):base64(subcluster), the join's key
     uint32_t text_len
+
+# Another endpoint that a peer behind a hard NAT sends from: a reference peer answers with its main socket what comes there.
+ctypedef struct Alias:
+    uint32_t addr
+    uint32_t owner                      # the peer's slot
+    uint32_t generation                 # 0: free
+    uint16_t port
 
 # An attempt to reach somebody we were introduced to (STATE_3).
 ctypedef struct Attempt:
@@ -243,6 +251,8 @@ ctypedef struct State:
     uint32_t fill_next                  # who offered more meanwhile
     uint32_t fill_next_generation       # 0: nobody
     uint32_t job_next
+    Alias alias[32]
+    uint32_t alias_next                 # the oldest gives way: it is asked again with its next stream
     Challenge *challenge
     uint32_t challenge_size
     uint32_t challenges
@@ -303,7 +313,6 @@ ctypedef struct State:
     uint8_t pool_wanted
     uint32_t pool_open                  # sockets
     uint32_t pool_owner[256]            # the peer slot + 1 that a socket of the pool belongs to, 0 = free
-    uint32_t pool_next
     uint8_t *unpublished                # ids of own packets that nobody got yet
     uint32_t unpublished_first
     uint32_t unpublished_count

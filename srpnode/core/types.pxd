@@ -386,6 +386,7 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_in_ping
         SRP_COUNT_out_ping
         SRP_COUNT_proofs
+        SRP_COUNT_aliases
         SRP_COUNT_connections
         SRP_COUNT_departures
         SRP_COUNT_peers_evicted
