@@ -55,6 +55,8 @@ typedef struct srp_peer {
     uint32_t sync_second, sync_work; /* in that second: ids hashed for it */
     uint32_t out_second, out_bytes;             /* in that second: bytes sent to it */
     uint32_t sync_jobs;     /* that it holds */
+    uint32_t summary;       /* first bytes of the summary that it told last */
+    uint8_t sync_pauses;    /* how often it was offered ours in vain: the next offer comes that much later */
     uint8_t id[32];
 } srp_peer;
 

@@ -11,6 +11,7 @@ cdef struct Choice:
     uint32_t friends        # how many of them share the cluster: they stand first
 
 cdef bint proven(State *s, uint32_t slot) noexcept nogil
+cdef bint silent(State *s, uint32_t slot) noexcept nogil
 cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
                          Choice *without) noexcept nogil
 cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil

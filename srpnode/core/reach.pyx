@@ -546,8 +546,13 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     reached(s, slot, message.requester_peer_id)
     met_by_frame(s, slot, d.data, frame)
     # Who says what it has needs an offer of ours only if that is something else.
-    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and (s.reference or not SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH) \
-            or memcmp(message.cache_summary_hash, s.store.top, 20) != 0):
+    if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
+        memcpy(&s.peers.peer[slot].summary, message.cache_summary_hash, 4)
+        if memcmp(message.cache_summary_hash, s.store.top, 20) == 0:
+            s.peers.peer[slot].sync_pauses = 0
+            if not s.reference:
+                return
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
         start_sync(s, slot)
 
 cdef bint asks_now(State *s, uint32_t addr, uint16_t port) noexcept nogil:
@@ -595,7 +600,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     memcpy(pong.responder_peer_id, s.peer_id, 32)
     memcpy(pong.cache_summary_hash, s.store.top, 20)
     pong.uptime = <double>((s.now.mono_us - s.started_us) // 1000)
-    pong.cache_size = s.store.count
+    pong.cache_size = s.store.held
     if SRP_HAS(message, SRP_KEY_REFLECTION_ID):
         pong.has |= 1u << SRP_KEY_REFLECTION_ID
         memcpy(pong.reflection_id, message.reflection_id, sizeof(pong.reflection_id))
@@ -699,6 +704,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)
+    if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
+        memcpy(&p.summary, message.cache_summary_hash, 4)
     if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and not p.flags & SRP_PEER_INDEXED and s.attempts != 0:
         # The answer to our own connection ping: an attempt to reach somebody has succeeded.
         if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):
