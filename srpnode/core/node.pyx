@@ -69,6 +69,7 @@ from srpnode.core.state cimport (
     SyncJob,
     drop,
 )
+from srpnode.core.rounds cimport begin_rounds, work_on_round
 from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
@@ -346,6 +347,8 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
         if frame.type == SRP_PONG:
             after_proof(s, d)
         return
+    if s.now.mono_us - s.heard_us > 2 * s.keep_alive_us:  # we may have missed something
+        begin_rounds(s)
     s.peers.peer[slot].last_update_us = s.heard_us = s.now.mono_us
     s.peers.peer[slot].local = d.local
     s.peers.peer[slot].socket = d.socket
@@ -534,9 +537,10 @@ cdef class Node:
         s.heartbeat_at_us = mono_us - s.keep_alive_us
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
+        begin_rounds(s)
 
         srp_peers_init(&s.peers, carve(&at, srp_peers_bytes(peers, configured, clusters)), peers, configured, clusters, s.key)
-        srp_store_init(&s.store, carve(&at, srp_store_bytes(cache_max_bytes)), cache_max_bytes, &s.peers, mono_us)
+        srp_store_init(&s.store, carve(&at, srp_store_bytes(cache_max_bytes)), cache_max_bytes, &s.peers, s.peer_id, mono_us)
         srp_recent_init(&s.gate_publish, <srp_recent_cell *>carve(&at, sizeof(srp_recent_cell) * <size_t>gate), gate)
         srp_recent_init(&s.gate_join, <srp_recent_cell *>carve(&at, sizeof(srp_recent_cell) * <size_t>small), small)
         srp_recent_init(&s.gate_other, <srp_recent_cell *>carve(&at, sizeof(srp_recent_cell) * <size_t>small), small)
@@ -625,6 +629,8 @@ cdef class Node:
             resend_unpublished(s)
         if s.fill_next_generation != 0:
             after_filling(s)
+        if s.now.mono_us >= s.round_due_us and not s.reference:
+            work_on_round(s)
         if s.deferred_count != 0:
             work_on_deferred(s)
         if s.jobs_active != 0:
@@ -656,6 +662,8 @@ cdef class Node:
             due = at if at < due else due
         if s.fill_next_generation != 0:
             due = s.filling_until_us if s.filling_until_us < due else due
+        if not s.reference:
+            due = s.round_due_us if s.round_due_us < due else due
         if s.deferred_count != 0:
             due = s.deferred_due_us if s.deferred_due_us < due else due
         if s.challenges != 0:
@@ -1015,7 +1023,7 @@ cdef void fill_gauges(State *s, Gauges *g) noexcept nogil:
     g.indexed = s.peers.indexed_count
     g.clusters = s.peers.cluster_count
     g.memberships = s.peers.member_count
-    g.cache_packets = s.store.count
+    g.cache_packets = s.store.held
     g.cache_bytes = s.store.bytes
     g.cache_max_bytes = s.store_max
     g.sync_jobs = s.jobs_active

@@ -632,8 +632,13 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     reached(s, slot, message.requester_peer_id)
     met_by_frame(s, slot, d.data, frame)
     # Who says what it has needs an offer of ours only if that is something else.
-    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and (s.reference or not SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH) \
-            or memcmp(message.cache_summary_hash, s.store.top, 20) != 0):
+    if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
+        memcpy(&s.peers.peer[slot].summary, message.cache_summary_hash, 4)
+        if memcmp(message.cache_summary_hash, s.store.top, 20) == 0:
+            s.peers.peer[slot].sync_pauses = 0
+            if not s.reference:
+                return
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
         start_sync(s, slot)
 
 cdef bint asks_now(State *s, uint32_t addr, uint16_t port) noexcept nogil:
@@ -685,9 +690,9 @@ cdef PongForm *pong_form(State *s) noexcept nogil:
     if f.size == 0 or memcmp(f.top, s.store.top, 20) != 0:
         make_form(s, f)
         f.state_size = 0
-    if f.state_size == 0 or f.uptime_ms != uptime_ms or f.packets != s.store.count:
+    if f.state_size == 0 or f.uptime_ms != uptime_ms or f.packets != s.store.held:
         f.uptime_ms = uptime_ms
-        f.packets = s.store.count
+        f.packets = s.store.held
         message.has = STATE_KEYS
         message.uptime = <double>uptime_ms
         message.cache_size = f.packets
@@ -845,6 +850,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)
+    if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
+        memcpy(&p.summary, message.cache_summary_hash, 4)
     if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and not p.flags & SRP_PEER_INDEXED and s.attempts != 0:
         # The answer to our own connection ping: an attempt to reach somebody has succeeded.
         if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):
