@@ -42,6 +42,9 @@
     X(summary)            /* a sync message that is no summary */ \
     X(sync_work)          /* the summary work of this second is used up */ \
     X(sync_jobs)          /* too many peers are being brought up to date */ \
+    X(sync_summaries)     /* summaries for a peer that has got its share of this minute */ \
+    X(sync_share)         /* a stored packet for a peer that has got its share of this minute: sent later */ \
+    X(stranger_share)     /* a packet of other clusters for a peer that has got its share of this minute */ \
     X(queue_full)         /* the output queue of this batch is full */ \
     X(bandwidth)          /* the outgoing bandwidth limit */ \
     X(peer_bandwidth)     /* the outgoing bandwidth limit of one peer */ \

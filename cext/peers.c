@@ -51,8 +51,7 @@ void srp_peers_init(srp_peers *t, void *memory, uint32_t capacity, uint32_t inde
 
 uint64_t srp_endpoint_hash(const srp_peers *t, uint32_t addr, uint16_t port)
 {
-    uint64_t endpoint = (uint64_t)addr << 16 | port;
-    return srp_sip(&t->key, &endpoint, sizeof endpoint);
+    return srp_sip_word(&t->key, (uint64_t)addr << 16 | port);
 }
 
 uint32_t srp_peers_at(const srp_peers *t, uint64_t endpoint_hash, uint32_t addr, uint16_t port)

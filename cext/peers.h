@@ -10,6 +10,8 @@
 #include "digest.h"
 #include "table.h"
 
+#define SRP_SLOTS 7                /* the slot that runs and six whole ones: a minute of anybody's clock */
+#define SRP_SLOT_US 10000000
 #define SRP_MEMBERSHIPS_MAX 16    /* clusters and subclusters of one peer, each counted, */
 #define SRP_MEMBERSHIPS_CROWDED 2 /* or so many while a table is nearly full */
 
@@ -45,7 +47,12 @@ typedef struct srp_peer {
     uint32_t uptime_s;      /* as it says */
     uint32_t window;        /* the minute that the following count in */
     uint32_t used_replicated, used_control, used_introductions;
-    uint32_t sync_second, sync_work, sync_sent; /* in that second: ids hashed for it, packets sent to it */
+    uint32_t sent_slot;     /* the slot of the clock, of SRP_SLOT_US, that the following were brought up to */
+    uint32_t sent, shared, summaries;  /* in the last SRP_SLOTS slots: publishes and joins sent to it, those of them that were */
+    uint16_t slot_sent[SRP_SLOTS];     /* not live packets of its clusters, and summaries; and slot by slot */
+    uint16_t slot_shared[SRP_SLOTS];
+    uint16_t slot_summaries[SRP_SLOTS];
+    uint32_t sync_second, sync_work; /* in that second: ids hashed for it */
     uint32_t out_second, out_bytes;             /* in that second: bytes sent to it */
     uint32_t sync_jobs;     /* that it holds */
     uint8_t id[32];

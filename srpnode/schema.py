@@ -151,7 +151,12 @@ class Limits:
     )
     return_routes: int = size(16_384, "Queries whose answers find their way back.", 16, 10_000_000)
     sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 100_000)
-    sync_packets_per_second: int = rate(1_000, "Stored packets sent to one peer by synchronisation.")
+    sync_per_minute: int = rate(
+        512,
+        "Stored packets sent to one peer by synchronisation, and half as many of clusters that are not its own. A peer drops "
+        "what is above its replicated_per_minute, live packets too.",
+    )
+    sync_summaries_per_minute: int = rate(2_048, "Summaries of the cache sent to one peer.")
     queue_datagrams: int = size(16_384, "Output queue: datagrams that one batch may cause.", 1_024, 1_000_000)
     replicated_per_minute: int = rate(1_024, "Packets that are passed on (publish and join) from one endpoint.")
     control_per_minute: int = rate(1_048_576, "All other packets from one endpoint.")

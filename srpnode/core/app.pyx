@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport Choice, choose_friends, choose_indexed, choose_strangers, proven
 from srpnode.core.gossip cimport insert_packet, multicast
-from srpnode.core.out cimport out_commit, out_push, out_reserve, out_to
+from srpnode.core.out cimport LIVE, out_commit, out_push, out_replicated, out_reserve, out_to
 from srpnode.core.punch cimport Proxied, proxied_to
 from srpnode.core.reach cimport join_cluster, scope_allows
 from srpnode.core.state cimport Own, State, drop
@@ -319,7 +319,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     size = end_join(s, &packet, &message, at)
     for i in range(choice.count if size != 0 else 0):
         p = &s.peers.peer[choice.peer[i]]
-        out_to(s, p, at, size)
+        out_replicated(s, p, at, size, LIVE)
 
 cdef bint joins_possible(State *s) noexcept nogil:
     return srp_nat_valid(s.nat_type) and s.address != 0 and s.peers.indexed_count + s.peers.live_count != 0
@@ -406,7 +406,7 @@ cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
         return -11
     srp_recent_add(&s.gate_publish, srp_sip(&s.key, d.data + id.at, 32), s.now_ms, <uint32_t>(6 * s.keep_alive_us // 1000), 0)
     insert_packet(s, d, &frame, d.data + id.at)
-    sent = multicast(s, d.data, &frame, SRP_NONE, False)
+    sent = multicast(s, d.data, &frame, SRP_NONE, LIVE)
     s.counter[SRP_COUNT_published] += 1
     if sent == 0:
         keep_unpublished(s, d.data + id.at)
@@ -427,7 +427,7 @@ cdef void resend_unpublished(State *s) noexcept nogil:
             size = srp_store_copy(&s.store, entry, at)
             if srp_frame_decode(at, size, &frame) == SRP_OK:
                 out_commit(s, size)
-                if multicast(s, at, &frame, SRP_NONE, False) == 0:
+                if multicast(s, at, &frame, SRP_NONE, LIVE) == 0:
                     return
         s.unpublished_first = (s.unpublished_first + 1) % s.unpublished_size
         s.unpublished_count -= 1
@@ -463,4 +463,4 @@ cdef int query_own(State *s, srp_datagram *d) noexcept nogil:
     key = srp_sip(&s.key, d.data + q.at, q.len)
     srp_recent_add(&s.gate_other, key, s.now_ms, ttl_ms, 0)
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, ROUTE_SELF)
-    return <int>multicast(s, d.data, &frame, SRP_NONE, False)
+    return <int>multicast(s, d.data, &frame, SRP_NONE, LIVE)

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy
 
 from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
 from srpnode.core.choose cimport Choice, choose_for_publish, choose_for_relay, proven
-from srpnode.core.out cimport out_commit, out_reserve, out_to
+from srpnode.core.out cimport LIVE, STORED, STRANGE, Share, out_commit, out_replicated, out_reserve, out_to
 from srpnode.core.state cimport State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
@@ -36,6 +36,7 @@ from srpnode.core.types cimport (
     SRP_NONE,
     SRP_OK,
     SRP_PACKET_ID,
+    SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PUBLISH,
     SRP_QUERY,
@@ -84,8 +85,9 @@ cdef void set_hops(uint8_t *data, uint32_t hops) noexcept nogil:
     for i in range(4):
         data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
 
-cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, bint last) noexcept nogil:
-    """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many. last: it was sent before."""
+cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, Share share) noexcept nogil:
+    """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many. share: LIVE, or STORED when it was
+    sent before."""
     cdef Choice choice, without
     cdef uint32_t i, sent = 0
     cdef uint64_t cluster = 0, sub = 0
@@ -100,14 +102,18 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
     if frame.type == SRP_PUBLISH and not s.reference:
-        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE and not last, last,
-                           frame.hops, &without)
+        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE and share == LIVE,
+                           share == STORED, frame.hops, &without)
     else:
         choose_for_relay(s, &choice, sub, cluster, &without)
     set_hops(data, frame.hops + 1)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
-        sent += out_to(s, p, data, frame.size)
+        if frame.type != SRP_PUBLISH:
+            sent += out_to(s, p, data, frame.size)
+        else:
+            sent += out_replicated(s, p, data, frame.size,
+                                   share if i < choice.friends or p.flags & SRP_PEER_INDEXED else STRANGE)
     return sent
 
 cdef bint gated(State *s, srp_recent *gate, uint64_t key, uint32_t ttl_ms) noexcept nogil:
@@ -132,7 +138,7 @@ cdef void let_go(State *s, uint32_t entry) noexcept nogil:
         out_commit(s, size)
     srp_store_remove(&s.store, entry)
     if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
-        multicast(s, at, &frame, SRP_NONE, True)
+        multicast(s, at, &frame, SRP_NONE, STORED)
 
 cdef void keep_away(State *s, uint32_t entry) noexcept nogil:
     """A packet that is ejected for want of room is not taken in again while it lives. Full caches would else hand their packets
@@ -188,7 +194,7 @@ cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot)
     if s.owns != 0 and own_cluster(s, d.data, frame) != NULL:
         tell_packet(s, APP_PACKET, d, frame)
     if frame.hops < SRP_HOPS_MAX:
-        multicast(s, d.data, frame, slot, False)
+        multicast(s, d.data, frame, slot, LIVE)
 
 cdef void expire_packets(State *s) noexcept nogil:
     """Lets the packets go whose time is over, a bounded number at a time."""
@@ -305,7 +311,7 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         return
     value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)
-    multicast(s, d.data, frame, slot, False)
+    multicast(s, d.data, frame, slot, LIVE)
 
 # --- stream ---------------------------------------------------------------------------------------------------------------
 

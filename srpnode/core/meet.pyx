@@ -17,7 +17,7 @@ from srpnode.core.choose cimport (
     choose_strangers,
     proven,
 )
-from srpnode.core.out cimport out_commit, out_reserve, out_to
+from srpnode.core.out cimport LIVE, STRANGE, out_commit, out_replicated, out_reserve, out_to
 from srpnode.core.reach cimport claim_name, connect, draw_id, park, same_scope, scope_allows
 from srpnode.core.punch cimport reached
 from srpnode.core.state cimport Deferred, Own, State, drop
@@ -300,7 +300,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
         if same_scope(message.address, p.addr):  # elsewhere it would name another machine
-            out_to(s, p, at, size)
+            out_replicated(s, p, at, size, LIVE if i < choice.friends or p.flags & SRP_PEER_INDEXED else STRANGE)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
@@ -355,7 +355,7 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if at == NULL:
         return
     for i in range(choice.count):
-        out_to(s, &s.peers.peer[choice.peer[i]], at, size)
+        out_replicated(s, &s.peers.peer[choice.peer[i]], at, size, LIVE)
     s.counter[SRP_COUNT_joins_relayed] += 1
 
 # --- later ------------------------------------------------------------------------------------------------------------
@@ -475,7 +475,7 @@ cdef void work_on_deferred(State *s) noexcept nogil:
             d.socket = p.socket
             out_commit(s, d.len)
             if w.kind == ECHO:
-                out_to(s, p, d.data, d.len)
+                out_replicated(s, p, d.data, d.len, LIVE)
                 s.counter[SRP_COUNT_joins_echoed] += 1
             else:
                 pass_on_now(s, &d, w.peer)

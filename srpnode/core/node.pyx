@@ -98,6 +98,8 @@ from srpnode.core.types cimport (
     SRP_PONG,
     SRP_PUBLISH,
     SRP_QUERY,
+    SRP_SLOTS,
+    SRP_SLOT_US,
     SRP_SOCKET_MAIN,
     SRP_SOCKET_POOL,
     SRP_SOCKET_PROBE,
@@ -340,6 +342,8 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     s.now = now
     s.now_ms = now.mono_us // 1000
     s.minute = <uint32_t>(now.mono_us // 60000000)
+    s.slot = <uint32_t>(now.mono_us // SRP_SLOT_US)
+    s.slot_at = s.slot % SRP_SLOTS
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
         s.unproven_used = 0
@@ -860,7 +864,8 @@ LIMIT_DEFAULTS = {
     "punches_per_minute": 32,
     "peers_per_address": 4096,
     "peers_per_prefix": 16384,
-    "sync_packets_per_second": 1000,
+    "sync_per_minute": 512,
+    "sync_summaries_per_minute": 2048,
     "privileged_ports": False,
     "bandwidth_out_bytes_per_second": 0,
     "peer_out_bytes_per_second": 0,
@@ -889,7 +894,8 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.punches_per_minute = all_limits["punches_per_minute"]
     l.peers_per_address = all_limits["peers_per_address"]
     l.peers_per_prefix = all_limits["peers_per_prefix"]
-    l.sync_packets_per_second = all_limits["sync_packets_per_second"]
+    l.sync_per_minute = all_limits["sync_per_minute"]
+    l.sync_summaries_per_minute = all_limits["sync_summaries_per_minute"]
     l.privileged_ports = 1 if all_limits["privileged_ports"] else 0
     l.bandwidth_out_bytes_per_second = all_limits["bandwidth_out_bytes_per_second"]
     l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]

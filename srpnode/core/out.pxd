@@ -1,6 +1,7 @@
 # The output queue: datagrams in the order in which they leave. Payloads stand in the slab or in the received buffers;
 # several entries may share one payload.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from srpnode.core.state cimport State, drop
 from srpnode.core.types cimport (
@@ -12,7 +13,10 @@ from srpnode.core.types cimport (
     SRP_DROP_budget,
     SRP_DROP_peer_bandwidth,
     SRP_DROP_queue_full,
+    SRP_DROP_stranger_share,
+    SRP_DROP_sync_share,
     SRP_PING,
+    SRP_SLOTS,
     SRP_SOCKET_MAIN,
     srp_datagram,
     srp_peer,
@@ -71,6 +75,62 @@ cdef inline bint out_to(State *s, srp_peer *p, uint8_t *data, uint32_t size) noe
             return False
         p.out_bytes += size
     return out_push(s, data, size, p.addr, p.port, p.local, p.socket)
+
+cdef enum Share:
+    LIVE = 0        # what is published just now, in a cluster of the receiver
+    STORED = 1      # from the cache
+    STRANGE = 2     # of other clusters
+
+cdef inline void turn_slots(State *s, srp_peer *p) noexcept nogil:
+    """Forgets what was sent to a peer more than a minute ago."""
+    cdef uint32_t i = s.slot - p.sent_slot, at
+    if i >= SRP_SLOTS:
+        if p.sent != 0 or p.summaries != 0:
+            p.sent = p.shared = p.summaries = 0
+            memset(p.slot_sent, 0, sizeof(p.slot_sent))
+            memset(p.slot_shared, 0, sizeof(p.slot_shared))
+            memset(p.slot_summaries, 0, sizeof(p.slot_summaries))
+        i = 0
+    while i > 0:
+        i -= 1
+        at = (s.slot_at + SRP_SLOTS - i) % SRP_SLOTS
+        p.sent -= p.slot_sent[at]
+        p.shared -= p.slot_shared[at]
+        p.summaries -= p.slot_summaries[at]
+        p.slot_sent[at] = p.slot_shared[at] = p.slot_summaries[at] = 0
+    p.sent_slot = s.slot
+
+cdef inline void count_sent(State *s, uint32_t *total, uint16_t *slots) noexcept nogil:
+    if slots[s.slot_at] != 0xffff:
+        slots[s.slot_at] += 1
+        total[0] += 1
+
+cdef inline bint has_share(State *s, srp_peer *p, Share share) noexcept nogil:
+    """Whether a peer may be sent one more publish or join that is not live.
+
+    A receiver takes `replicated_per_minute` of them from one endpoint and drops what is above, live packets of its own clusters too
+    (the reference drops the one that reaches the quota). So the rest keeps to a part of that, whenever the receiver's minutes begin.
+    """
+    cdef uint32_t most = s.limits.sync_per_minute
+    if p.sent_slot != s.slot:
+        turn_slots(s, p)
+    if share == LIVE or s.reference:
+        return True
+    if s.limits.replicated_per_minute > 1 and p.sent + 1 >= s.limits.replicated_per_minute:
+        return False
+    return most == 0 or p.shared < (most if share == STORED else (most + 1) // 2)
+
+cdef inline bint out_replicated(State *s, srp_peer *p, uint8_t *data, uint32_t size, Share share) noexcept nogil:
+    """Queues a publish or join for a peer, within its share of what a peer takes from one endpoint; False (counted) beyond."""
+    if not has_share(s, p, share):
+        drop(s, SRP_DROP_sync_share if share == STORED else SRP_DROP_stranger_share)
+        return False
+    if not out_to(s, p, data, size):
+        return False
+    count_sent(s, &p.sent, p.slot_sent)
+    if share != LIVE:
+        count_sent(s, &p.shared, p.slot_shared)
+    return True
 
 cdef inline void out_opener(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:
     """One byte 0x01 that nobody has to hear: it opens a way through our own NAT."""

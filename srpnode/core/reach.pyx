@@ -88,6 +88,7 @@ from srpnode.core.types cimport (
     srp_endpoint_hash,
     srp_frame,
     srp_hex,
+    srp_mac,
     srp_message,
     srp_message_offset,
     srp_message_write,
@@ -108,7 +109,6 @@ from srpnode.core.types cimport (
     srp_prefix,
     srp_recent_add,
     srp_recent_find,
-    srp_sip,
     srp_sip_key,
     srp_tally_get,
 )
@@ -177,7 +177,7 @@ cdef void proof_id(State *s, uint32_t addr, uint16_t port, int64_t epoch, char *
     cdef uint64_t mac
     words[0] = (<uint64_t>addr << 16) | port
     words[1] = <uint64_t>epoch
-    mac = srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+    mac = srp_mac(<srp_sip_key *>s.secret, words, sizeof(words))
     srp_hex(<const uint8_t *>&mac, 6, out)
     out[12] = 0
 
@@ -198,7 +198,7 @@ cdef void draw_id(State *s, uint64_t *id) noexcept nogil:
     words[0] = draw(s)
     words[1] = <uint64_t>s.now.mono_us
     words[2] = 0
-    id[0] ^= srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+    id[0] ^= srp_mac(<srp_sip_key *>s.secret, words, sizeof(words))
 
 cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
                          uint32_t local, uint16_t socket) noexcept nogil:

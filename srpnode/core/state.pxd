@@ -50,7 +50,8 @@ ctypedef struct Limits:
     uint32_t punches_per_minute         # those with a thousand datagrams; an eighth of them to one prefix
     uint32_t peers_per_address
     uint32_t peers_per_prefix
-    uint32_t sync_packets_per_second    # to one peer
+    uint32_t sync_per_minute            # packets to one peer
+    uint32_t sync_summaries_per_minute  # to one peer
     uint32_t privileged_ports
     uint64_t bandwidth_out_bytes_per_second
     uint32_t peer_out_bytes_per_second  # to one peer
@@ -190,6 +191,8 @@ ctypedef struct State:
     srp_now now
     int64_t now_ms                      # the monotonic clock
     uint32_t minute                     # of it
+    uint32_t slot                       # of SRP_SLOT_US, in which sends to a peer are counted
+    uint32_t slot_at                    # its place among the last SRP_SLOTS
     # tables
     void *memory
     srp_peers peers

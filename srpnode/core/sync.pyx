@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport proven
-from srpnode.core.out cimport out_commit, out_reserve, out_to
+from srpnode.core.out cimport STORED, count_sent, has_share, out_commit, out_replicated, out_reserve, out_to, turn_slots
 from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
 from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
@@ -18,6 +18,8 @@ from srpnode.core.types cimport (
     SRP_DROP_duplicate,
     SRP_DROP_summary,
     SRP_DROP_sync_jobs,
+    SRP_DROP_sync_share,
+    SRP_DROP_sync_summaries,
     SRP_DROP_sync_work,
     SRP_MESSAGE,
     SRP_NONE,
@@ -55,7 +57,9 @@ cdef enum:
     WAITING = 1               # for a fresh summary, to send it
     OWN_CLUSTERS = 2
     THE_REST = 3
-    STEP_US = 10000           # a job is served that often
+    STEP_US = 10000           # a job is served that often,
+    STEP_PACKETS = 4          # with so many packets (the reference handles some 700 datagrams a second)
+    NO_SHARE_US = 1000000     # or that long after, when its peer has got its share
     AT_ONCE = 8               # so few packets need no job
     WALK = 64                 # ids or packets looked at in one step
     REFRESH_US = 250000       # a changed cache is summarised again after that long,
@@ -88,7 +92,7 @@ cdef void this_second(State *s, srp_peer *p) noexcept nogil:
     cdef uint32_t second = <uint32_t>(s.second_at_us // 1000000)
     if p.sync_second != second:
         p.sync_second = second
-        p.sync_work = p.sync_sent = 0
+        p.sync_work = 0
 
 cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
     """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
@@ -109,6 +113,11 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     cdef uint32_t mask, size, n, work = 0
     cdef srp_packet packet
     cdef int64_t value = s.now.wall_ms - 21600000
+    if p.sent_slot != s.slot:
+        turn_slots(s, p)
+    if s.limits.sync_summaries_per_minute != 0 and p.summaries >= s.limits.sync_summaries_per_minute and not s.reference:
+        drop(s, SRP_DROP_sync_summaries)
+        return False
     if not may_work(s, p, srp_store_summary_work(&s.store, prefix)):
         return False
     at = out_reserve(s)
@@ -135,6 +144,7 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     if size == 0 or not out_to(s, p, at, size):
         return False
     out_commit(s, size)
+    count_sent(s, &p.summaries, p.slot_summaries)
     s.counter[SRP_COUNT_sync_summaries] += 1
     return True
 
@@ -217,20 +227,19 @@ cdef bint wanted(SyncJob *job, const uint8_t *id) noexcept nogil:
     return True
 
 cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
-    """Sends one packet; False when there is no room, or when the peer has got its share of this second."""
+    """Sends one packet; False when there is no room, or when the peer has got its share of this minute."""
     cdef uint8_t *at
     cdef uint32_t size
-    this_second(s, p)
-    if s.limits.sync_packets_per_second != 0 and p.sync_sent >= s.limits.sync_packets_per_second:
+    if not has_share(s, p, STORED):
+        drop(s, SRP_DROP_sync_share)
         return False
     at = out_reserve(s)
     if at == NULL:
         return False
     size = srp_store_copy(&s.store, entry, at)
-    if not out_to(s, p, at, size):
+    if not out_replicated(s, p, at, size, STORED):
         return False
     out_commit(s, size)
-    p.sync_sent += 1
     s.counter[SRP_COUNT_sync_packets] += 1
     return True
 
@@ -316,12 +325,9 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
 
 cdef void work_on_jobs(State *s) noexcept nogil:
     """Serves the jobs whose time has come."""
-    cdef uint32_t i, seen = 0, active = s.jobs_active, packets
+    cdef uint32_t i, seen = 0, active = s.jobs_active
     cdef SyncJob *job
     cdef srp_prefix_digits all
-    packets = s.limits.sync_packets_per_second // (1000000 // STEP_US)
-    if packets == 0:
-        packets = 1 if s.limits.sync_packets_per_second != 0 else WALK
     for i in range(s.jobs):
         if seen == active:
             return
@@ -343,7 +349,11 @@ cdef void work_on_jobs(State *s) noexcept nogil:
             send_summary(s, &s.peers.peer[job.peer], &all)
             end_job(s, job)
         else:
-            serve(s, job, packets)
+            if not has_share(s, &s.peers.peer[job.peer], STORED):
+                drop(s, SRP_DROP_sync_share)
+                job.next_us = s.now.mono_us + NO_SHARE_US
+            else:
+                serve(s, job, STEP_PACKETS)
 
 # --- receiving ------------------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ cdef extern from "wire.h" nogil:
         SRP_STREAM
         SRP_SYNC
         SRP_QUERY
+        SRP_TYPES
+        SRP_VERDICTS
         SRP_CLUSTER_ID
         SRP_SUBCLUSTER_ID
         SRP_PREVIOUS_ID
@@ -79,6 +81,8 @@ cdef extern from "wire.h" nogil:
     void srp_packet_init(srp_packet *packet, uint8_t type)
     uint32_t srp_packet_encode(const srp_packet *packet, uint8_t *out, uint32_t cap)
     uint32_t srp_message_offset(const srp_packet *packet)
+    const char *srp_verdict_name(srp_verdict verdict)
+    const char *srp_type_name(uint8_t type)
 
 cdef extern from "message.h" nogil:
     enum:
@@ -94,7 +98,9 @@ cdef extern from "message.h" nogil:
         SRP_KEY_IS_CONNECTION
         SRP_KEY_IS_REFLECTION
         SRP_KEY_IS_PROBE
+        SRP_KEY_IS_DEBUG
         SRP_KEY_IS_RENDEZVOUS
+        SRP_KEY_REJECTED
         SRP_KEY_TIMESTAMP
         SRP_KEY_ADDRESS
         SRP_KEY_PORT
@@ -107,6 +113,7 @@ cdef extern from "message.h" nogil:
         SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID
         SRP_KEY_PACKET_ID
         SRP_KEYS
+        SRP_KEY_BYTES_MAX
     ctypedef struct srp_message:
         uint32_t has
         uint32_t truth
@@ -145,6 +152,7 @@ cdef extern from "digest.h" nogil:
     ctypedef struct srp_part:
         const void *at
         size_t len
+    uint64_t srp_mac(const srp_sip_key *key, const void *data, size_t len)
     uint64_t srp_sip(const srp_sip_key *key, const void *data, size_t len)
     void srp_sha256(const srp_part *parts, unsigned int count, uint8_t *out)
     void srp_sha1(const srp_part *parts, unsigned int count, uint8_t *out)
@@ -181,6 +189,8 @@ cdef extern from "table.h" nogil:
 
 cdef extern from "peers.h" nogil:
     enum:
+        SRP_SLOTS
+        SRP_SLOT_US
         SRP_PEER_USED
         SRP_PEER_INDEXED
         SRP_PEER_NAMED
@@ -212,9 +222,15 @@ cdef extern from "peers.h" nogil:
         uint32_t used_replicated
         uint32_t used_control
         uint32_t used_introductions
+        uint32_t sent_slot
+        uint32_t sent
+        uint32_t shared
+        uint32_t summaries
+        uint16_t slot_sent[7]
+        uint16_t slot_shared[7]
+        uint16_t slot_summaries[7]
         uint32_t sync_second
         uint32_t sync_work
-        uint32_t sync_sent
         uint32_t out_second
         uint32_t out_bytes
         uint32_t sync_jobs
@@ -351,6 +367,9 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_summary
         SRP_DROP_sync_work
         SRP_DROP_sync_jobs
+        SRP_DROP_sync_summaries
+        SRP_DROP_sync_share
+        SRP_DROP_stranger_share
         SRP_DROP_queue_full
         SRP_DROP_bandwidth
         SRP_DROP_peer_bandwidth

@@ -380,6 +380,33 @@ def sync_jobs() -> World:
     return world
 
 
+@drop("sync_summaries")
+def sync_summaries() -> World:
+    world, peer = with_peer(sync_summaries_per_minute=2)
+    for i in range(9):
+        world.send(peer, peer.publish(b"%d" % i))
+    world.send(peer, peer.sync(codec.encode_summary("", bytes(20), [bytes(20)] * 16)))
+    return world
+
+
+@drop("sync_share")
+def sync_share() -> World:
+    world, peer = with_peer(sync_per_minute=3)
+    for i in range(9):
+        world.send(peer, peer.publish(b"%d" % i))
+    world.send(peer, peer.summary([]))
+    return world
+
+
+@drop("stranger_share")
+def stranger_share() -> World:
+    world, peer = with_peer(sync_per_minute=4)
+    world.connect(Peer("203.0.113.9", cluster=None))
+    for i in range(9):
+        world.send(peer, peer.publish(b"%d" % i))
+    return world
+
+
 @drop("queue_full")
 def queue_full() -> World:
     world = World(queue_datagrams=64)

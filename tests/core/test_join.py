@@ -176,16 +176,17 @@ def test_nobody_is_introduced_to_the_silent(world: World) -> None:
 
 def test_a_busy_member_is_introduced_where_others_are_lacking() -> None:
     """One whose last ping is still unanswered: only while there are fewer others than a join may meet."""
-    world = World(introductions=2)
+    world = World(introductions=3)
     busy = world.connect(Peer("198.51.100.8"))
     busy.alive = False
     world.pass_time(KEEP_ALIVE + 2)
     joiner = world.connect(Peer("198.51.100.7"))
     assert introduced(world.send(joiner, joiner.join()), joiner) == [busy.endpoint]
-    world.connect(Peer("198.51.100.9"))
+    world.connect_many(2)
     joiner = world.connect(Peer("198.51.100.10"))
     met = introduced(world.send(joiner, joiner.join()), joiner)
-    assert len(met) == 2 and busy.endpoint not in met
+    assert len(met) == 3
+    assert busy.endpoint not in met
 
 
 def test_joiner_meets_itself_never(world: World) -> None:

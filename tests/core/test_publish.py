@@ -499,7 +499,7 @@ def test_expired_packet_with_too_many_hops_is_not_multicast(world: World) -> Non
 
 def test_many_expire_in_bounded_steps(world: World) -> None:
     """A thousand packets whose time is over in the same second leave over several ticks, each once."""
-    world.node.set_limits(replicated_per_minute=0)
+    world.node.set_limits(replicated_per_minute=0, sync_per_minute=0)
     sender, *_ = world.connect_many(4)
     for i in range(1000):
         world.send(sender, sender.publish(b"%d" % i, ttl=5000))
