@@ -9,6 +9,9 @@
 
 #define SRP_NONE 0xffffffffu
 
+/* Has a line of memory fetched that will be looked at soon. */
+static inline void srp_fetch(const void *at) { __builtin_prefetch(at); }
+
 /* The power of two at or above n, at least 1. */
 static inline uint32_t srp_pow2(uint32_t n)
 {

@@ -61,7 +61,7 @@ def check(Node node):
     """Raises AssertionError when a table of the node contradicts itself or another."""
     cdef State *s = node.state
     cdef const char *wrong = srp_check_peers(&s.peers)
-    cdef uint32_t i, jobs = 0, disputes = 0, challenged = 0
+    cdef uint32_t i, jobs = 0, disputes = 0, challenged = 0, waiting = 0, accounted = 0
     cdef Challenge *c
     if wrong == NULL:
         wrong = srp_check_store(&s.store)
@@ -80,6 +80,14 @@ def check(Node node):
     assert disputes == s.challenges, f"{disputes} disputed names counted as {s.challenges}"
     for i in range(s.peers.capacity):
         challenged -= (s.peers.peer[i].flags & SRP_PEER_USED) and (s.peers.peer[i].flags & SRP_PEER_CHALLENGED) != 0
+    for i in range(s.deferred_size):
+        waiting += s.deferred[i].kind != 0
+        accounted += s.deferred[i].kind != 0 \
+            and s.peers.peer[s.deferred[i].cause].generation == s.deferred[i].cause_generation
+    assert waiting == s.deferred_count, f"{waiting} joins that wait counted as {s.deferred_count}"
+    for i in range(s.peers.capacity):
+        accounted -= s.peers.peer[i].deferred
+    assert accounted == 0, "a peer is charged with other joins than those that wait on its account"
     assert challenged == 0, "a peer is marked as challenged, and nobody challenges it"
     assert s.budget == -1, f"a budget of {s.budget} bytes was left over"
     assert s.slab_used <= s.slab_size and s.out_count <= s.out_capacity
@@ -401,4 +409,4 @@ cdef class Stopwatch:
                     self.node.output_done()
                 total += srp_now_ns() - begin
                 done += batch
-        return total / done, sent / done
+        return total / <double>done, sent / <double>done
