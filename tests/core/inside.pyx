@@ -38,6 +38,7 @@ from srpnode.core.types cimport (
     srp_packet_encode,
     srp_packet_init,
     srp_peers,
+    srp_peers_bytes,
     srp_store,
     srp_store_copy,
 )
@@ -50,6 +51,18 @@ cdef extern from "steps.h":
     long srp_steps(void (*function)(void *) noexcept, void *argument)
 
 cdef extern from "store.h" nogil:
+    ctypedef struct whole_entry "srp_entry":
+        uint16_t size
+    ctypedef struct store_bucket "srp_bucket":
+        pass
+    ctypedef struct whole_store "srp_store":
+        whole_entry *entry
+        uint32_t entries
+        uint32_t blocks
+        uint32_t bits
+        uint32_t levels
+        uint32_t wheel_size
+        uint64_t bytes
     ctypedef struct linked_entry "srp_entry":
         uint8_t id[32]
         uint32_t newer
@@ -154,6 +167,23 @@ def receive_batch(Node node, datagrams, int64_t mono_us, int64_t wall_ms):
     now.wall_ms = wall_ms
     node.receive_batch(batch.items, batch.count, now)
     return outgoing(node)
+
+
+def peer_bytes(uint32_t capacity, uint32_t spare=64):
+    """What the tables of peers, names, clusters and memberships take for each peer that they have room for, all of it in use."""
+    return srp_peers_bytes(capacity, spare, 2 * capacity + 64) / <double>capacity
+
+
+def cache_bytes(Node node):
+    """(bytes of the cached datagrams, bytes of memory that they and what finds them take). Entries count as far as ever used."""
+    cdef whole_store *store = <whole_store *>&node.state.store
+    cdef uint64_t memory = <uint64_t>store.blocks * (128 + 4) + (<uint64_t>4 << store.bits) + 4 * <uint64_t>store.wheel_size
+    cdef uint32_t level, used = 0, i
+    for i in range(store.entries):
+        used += store.entry[i].size != 0
+    for level in range(store.levels):
+        memory += sizeof(store_bucket) << (4 * (level + 1))
+    return store.bytes, memory + used * <uint64_t>sizeof(whole_entry)
 
 
 def wind_application_ring(Node node, uint32_t position):
