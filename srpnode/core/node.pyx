@@ -330,7 +330,7 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
             and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
-        if frame.type == SRP_STREAM:
+        if frame.type == SRP_STREAM and may_ask(s, d, ahead.endpoint):
             ask_alias(s, d, &frame)
         drop(s, SRP_DROP_unproven)
         return
@@ -939,6 +939,7 @@ LIMIT_DEFAULTS = {
     "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
+    "deferred_joins_per_peer": 64,
     "attempts_per_minute": 1024,
     "punches_per_minute": 32,
     "peers_per_address": 4096,
@@ -969,6 +970,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.introductions = all_limits["introductions"]
     l.introductions_per_minute = all_limits["introductions_per_minute"]
     l.relayed_joins_per_minute = all_limits["relayed_joins_per_minute"]
+    l.deferred_joins_per_peer = all_limits["deferred_joins_per_peer"]
     l.attempts_per_minute = all_limits["attempts_per_minute"]
     l.punches_per_minute = all_limits["punches_per_minute"]
     l.peers_per_address = all_limits["peers_per_address"]
