@@ -516,14 +516,11 @@ static char *put_address(char *p, uint32_t address)
     return p;
 }
 
-uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, uint32_t cap)
+uint32_t srp_message_piece(uint8_t type, const srp_message *message, uint32_t keys, char *out)
 {
-    char scratch[SRP_MESSAGE_MAX];
-    if (type >= SRP_TYPES || schemas[type].count == 0 || cap < 2) return 0;
     const schema_spec *schema = &schemas[type];
-    const uint32_t has = message->has & schema->allowed;
-    char *const start = cap >= SRP_MESSAGE_MAX ? out : scratch;
-    char *p = start;
+    const uint32_t has = message->has & schema->allowed & keys;
+    char *p = out;
     for (unsigned i = 0; i < schema->count; i++) {
         const unsigned key = schema->order[i];
         if (!(has >> key & 1)) continue;
@@ -547,7 +544,13 @@ uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, 
         case KIND_SHORT:
         case KIND_PING:
             *p++ = '"';
-            for (unsigned n = 0; n < 13 && at[n]; n++) *p++ = at[n];
+            if (at[11]) { /* all that are valid */
+                memcpy(p, at, 12);
+                p += 12;
+                if (at[12]) *p++ = at[12];
+            } else {
+                while (*at) *p++ = *at++;
+            }
             *p++ = '"';
             break;
         case KIND_TRUTH:
@@ -590,10 +593,18 @@ uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, 
         }
         }
     }
-    if (p == start) *p++ = '{';
-    else *start = '{'; /* instead of the first comma */
-    *p++ = '}';
-    uint32_t len = (uint32_t)(p - start);
+    return (uint32_t)(p - out);
+}
+
+uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, uint32_t cap)
+{
+    char scratch[SRP_MESSAGE_MAX];
+    if (type >= SRP_TYPES || schemas[type].count == 0 || cap < 2) return 0;
+    char *const start = cap >= SRP_MESSAGE_MAX ? out : scratch;
+    uint32_t len = srp_message_piece(type, message, UINT32_MAX, start);
+    len += len == 0;
+    *start = '{'; /* instead of the first comma */
+    start[len++] = '}';
     if (start == out) return len;
     if (len > cap) return 0;
     memcpy(out, scratch, len);

@@ -1,5 +1,7 @@
 #include "peers.h"
 
+_Static_assert(sizeof(srp_peer) == 192, "three cache lines");
+
 static size_t align64(size_t n) { return (n + 63u) & ~(size_t)63u; }
 
 static uint32_t members_for(uint32_t capacity) { return capacity * 3u + 16u; }

@@ -22,11 +22,6 @@ cdef enum:
     SILENT_US = 1000000
     OTHER_RANK_US = 100000000
 
-cdef bint proven(State *s, uint32_t slot) noexcept nogil:
-    """Whether the endpoint answered a ping that only it could answer, within four keep-alives."""
-    cdef int64_t at = s.peers.peer[slot].last_proof_us
-    return at >= 0 and s.now.mono_us - at < 4 * s.keep_alive_us
-
 cdef bint among(Choice *choice, uint32_t slot) noexcept nogil:
     cdef uint32_t i
     for i in range(choice.count):
