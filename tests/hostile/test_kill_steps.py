@@ -11,16 +11,17 @@ import pytest
 
 from tests.app.command import EXECUTABLE, clean_environment
 from tests.app.node import Node
-from tests.net.conftest import compile_c  # noqa: F401, a fixture
+from tests.c_files import compile_with
 
 HERE = Path(__file__).parent
 MOST_STEPS = 200
 
 
 @pytest.fixture(scope="module")
-def preload(compile_c: object) -> str:  # noqa: F811
-    assert callable(compile_c)
-    return str(compile_c("kill_at.so", [HERE / "kill_at.c"], "-shared", "-fPIC", "-ldl"))
+def preload(tmp_path_factory: pytest.TempPathFactory) -> str:
+    library = tmp_path_factory.mktemp("preload") / "kill_at.so"
+    compile_with([str(HERE / "kill_at.c"), "-shared", "-fPIC", "-ldl", "-Wno-pedantic"], library)
+    return str(library)
 
 
 class Killed:
@@ -63,7 +64,7 @@ class Killed:
     def serves(self) -> None:
         """Starts it undisturbed; it answers with the identities that it had."""
         self.at.write_text("0")
-        self.node.start(**self.environment)
+        self.node.start(environment=self.environment)
         assert len(self.node.ask("info")) == 2
         self.check()
 
