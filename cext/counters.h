@@ -75,7 +75,7 @@
     X(gate_evicted)       /* live gate entries that gave way */ \
     X(fan_outs_narrowed)  /* published packets sent to three because fan_out_packets_per_second was used up */ \
     X(queries_answered) X(answers_routed) \
-    X(syncs_started) X(sync_summaries) X(sync_packets) \
+    X(syncs_started) X(sync_summaries) X(sync_packets) X(sync_rounds) \
     X(reflections) X(reflections_failed) \
     X(attempts) X(attempts_direct) X(attempts_proxied) X(proxies_upgraded) X(openers) \
     X(published) X(unpublished) X(unpublished_lost) X(delivered) \

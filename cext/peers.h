@@ -57,7 +57,9 @@ typedef struct srp_peer {
     uint16_t sent[SRP_SLOTS];   /* publishes and joins sent to it, slot by slot, */
     uint16_t shared[SRP_SLOTS]; /* and those of them that were not live packets of its clusters */
     uint16_t summaries;     /* sent to it in the running slot */
-    uint16_t reserved[3];   /* fills the line */
+    uint8_t sync_pauses;    /* how often it was offered ours in vain: the next offer comes that much later */
+    uint8_t reserved;       /* fills the line */
+    uint32_t summary;       /* first bytes of the summary that it told last */
     uint32_t second;        /* in which the following count */
     uint32_t sync_work;     /* ids hashed for it */
     uint32_t out_bytes;     /* sent to it */

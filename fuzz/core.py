@@ -30,6 +30,7 @@ EARLY = {
     "own_source",
     "rate_address",
     "rate_prefix",
+    "rate_unproven",
 }
 CLUSTERS = [named(f"cluster {i}") for i in range(6)]
 SUBCLUSTERS = [named(f"sub {i}") for i in range(3)]
@@ -43,6 +44,11 @@ class Liar(Peer):
 
     honest: bool = True
     pings: list[Sent] = field(default_factory=list)  # what the node asked this endpoint
+
+
+def lasting(data: bytes) -> bytes:
+    """A publish without what may change on its way: its hops and its ttl."""
+    return data[:11] + data[15:19] + data[23:]
 
 
 class Sequence:
@@ -77,6 +83,7 @@ class Sequence:
             )
             settings.update(pool_open=rng.choice([0, 16, 256]))
         self.fanout = {"weighed": settings.get("publish_fan_out", 108) + 4, "reference": 6}[settings["selection"]]
+        self.selection = settings["selection"]
         self.world = World(siblings=self.siblings, **settings)
         self.node = self.world.node
         networks = rng.choice([["198.51.100"], ["198.51.100", "198.51.101", "10.0.0", "127.0.0"]])
@@ -96,7 +103,7 @@ class Sequence:
             )
         self.published: dict[bytes, bytes] = {}  # datagrams that may be in the cache, by packetId: the latest sent
         self.whole: set[bytes] = set()  # every publish ever sent
-        self.sent_once: set[bytes] = set()  # the same without their hops
+        self.sent_once: dict[bytes, int] = {}  # the same without their hops and ttl, with the longest ttl
         self.questions: list[bytes] = []
         for peer in self.peers if crowd else []:
             self.keep(self.world.send(peer, peer.ping()))
@@ -225,7 +232,8 @@ class Sequence:
     def sync(self, peer: Liar) -> bytes:
         rng = self.rng
         prefix = self.packet_id().hex()[: rng.choice([0, 0, 0, 1, 2, 3, 4, 64])]
-        ids = [packet_id for packet_id in self.published if rng.random() < rng.choice([0.0, 0.9])]
+        part = rng.choice([0.0, 0.45, 0.9])
+        ids = [packet_id for packet_id in self.published if rng.random() < part]
         digest, buckets = codec.summarize(ids, prefix)
         if rng.random() < 0.3:
             buckets = [rng.choice([None, bucket, rng.randbytes(20)]) for bucket in buckets]
@@ -276,7 +284,9 @@ class Sequence:
     # --- what must hold
 
     def proven(self) -> set[Endpoint]:
-        return {(row["address"], row["port"]) for row in self.node.peers() if row["proven"]}
+        """Endpoints that packets may be sent to. The reference's selection, which is there to compare with, takes those that it heard."""
+        known = "connected" if self.selection == "reference" else "proven"
+        return {(row["address"], row["port"]) for row in self.node.peers() if row["proven"] or row[known]}
 
     def note(self, data: bytes) -> None:
         """Remembers a publish that the node may now hold."""
@@ -284,8 +294,8 @@ class Sequence:
             frame = codec.decode(data)
             data = data[: frame["size"]]
             self.published[frame["packet_id"]] = data
-            self.whole.add(data)
-            self.sent_once.add(data[:11] + data[15:])
+            self.whole.add(data[:19] + data[23:])
+            self.sent_once[lasting(data)] = max(frame["ttl"], self.sent_once.get(lasting(data), 1))
 
     def check_counts(self, before: dict[str, int], received: int, sent: list[Sent]) -> None:
         """Every datagram is handled by its type or dropped before, once; what leaves is counted."""
@@ -321,8 +331,9 @@ class Sequence:
                 assert item.frame["hops"] >= 1
             if item.type == codec.PUBLISH:
                 frame = item.frame
-                assert 1 <= frame["hops"] <= 16 or self.client or item.data in self.whole  # a sync sends it as it came
-                assert item.data[:11] + item.data[15:] in self.sent_once, (item, "was never sent")
+                assert 1 <= frame["hops"] <= 16 or self.client or item.data[:19] + item.data[23:] in self.whole  # by sync: as it came
+                assert lasting(item.data) in self.sent_once, (item, "was never sent")
+                assert frame["ttl"] <= self.sent_once[lasting(item.data)], (item, "would live longer")
 
     def bound(self, data: bytes, changed: dict[str, int]) -> int:
         """How many datagrams one may lead to, by its type."""
@@ -484,12 +495,12 @@ class Sequence:
             self.world.pass_time(0.05)
             self.keep(self.world.tick())
             held, before = inside.packets(self.node), held
-            right = self.node.gauges()["summary"] == codec.summarize(list(held))[0].hex()
+            right = self.node.gauges()["summary"] == codec.summarize(inside.ids(self.node))[0].hex()
             if i > 20 and right:
                 break
             assert i < 20 or right or held != before or i < 199, "the summary stays wrong"
         for packet_id, data in held.items():
-            assert data[:11] + data[15:] in self.sent_once
+            assert lasting(data) in self.sent_once
             assert codec.decode(data)["packet_id"] == packet_id
 
     def step(self) -> None:

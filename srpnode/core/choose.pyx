@@ -10,12 +10,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from srpnode.core.state cimport State, draw, draw_below
-from srpnode.core.types cimport SRP_COUNT_fan_outs_narrowed, SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
+from srpnode.core.types cimport SRP_COUNT_fan_outs_narrowed, SRP_NONE, SRP_PEER_INDEXED, srp_cluster, srp_cluster_find, srp_member, srp_peer
 
 cdef enum:
     FANOUT = 3                  # members that a packet goes to (draft, STATE_4)
     NEWEST = 2                  # of them, those met last of
     LOOK = 48                   # that many
+    FROM_HUB_FANOUT = 2
     LATE_HOPS = 4
     LATE_FANOUT = 5
     HUB_LOOK = 5                # members that a hub looks at for each that it may send to
@@ -179,8 +180,8 @@ cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint
                              uint32_t hops, Choice *without) noexcept nogil:
     """Who gets a published packet from us. own: we are its publisher. last: the cache gives it up, most have it.
 
-    A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few; its own
-    packet to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
+    A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few, and leaves
+    the one in turn out when a hub sent it, which sent it to many; its own packet goes to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
     first, because it alone knows who came a moment ago; several hubs share the members. That has a budget for each second, which
     also bounds the looking for members; beyond it a packet goes to three in turn. A packet that has come a long way is in a
     network that its hubs do not cover: there it goes to more. Where members are lacking, others carry it.
@@ -199,12 +200,16 @@ cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint
                            without)
         s.fan_out_used += choice.count if choice.count > looked // HUB_LOOK else looked // HUB_LOOK
     else:
-        turn(s, choice, subcluster, fanout - NEWEST, without)
+        if without.count != 0 and s.peers.peer[without.peer[0]].flags & SRP_PEER_INDEXED and fanout > FROM_HUB_FANOUT:
+            fanout = FROM_HUB_FANOUT
+        if fanout > NEWEST:
+            turn(s, choice, subcluster, fanout - NEWEST, without)
         turn_best(s, choice, subcluster, fanout, LOOK, True, 1, 0, without)
-    if choice.count < FANOUT:
+    if choice.count < FANOUT and fanout >= FANOUT:
         turn(s, choice, cluster, FANOUT, without)
     choice.friends = choice.count
-    choose_strangers(s, choice, FANOUT, without)
+    if fanout >= FANOUT:
+        choose_strangers(s, choice, FANOUT, without)
     if own or s.owns == 0:
         choose_indexed(s, choice, without)
     if own:

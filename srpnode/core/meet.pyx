@@ -204,14 +204,14 @@ cdef void introduce(State *s, Introducing *x, uint32_t joiner, uint32_t other, b
         s.counter[SRP_COUNT_rendezvous] += 1
 
 cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
-    """How many members a joiner is told of: all of a small subcluster, half the limit of a large one (more connections than that
+    """How many members a joiner is told of: all of a small subcluster, a third of the limit of a large one (more connections than that
     cost more than they bring), two by a peer, which leaves the rest to the well-known ones."""
     cdef uint32_t at
     if s.owns != 0:
         return INTRODUCED_BY_PEERS
     at = srp_cluster_find(&s.peers, sub)
     if at != <uint32_t>SRP_NONE and s.peers.cluster[at].members > s.limits.introductions + 1:
-        return (s.limits.introductions + 1) // 2
+        return (s.limits.introductions + 2) // 3
     return s.limits.introductions
 
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,

@@ -79,6 +79,7 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
+    SRP_PEER_USED,
     SRP_PING,
     SRP_PONG,
     SRP_SOCKET_MAIN,
@@ -128,6 +129,7 @@ cdef enum:
     CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
     UPTIME_MAX_MS = 3600000
     ASK_AGAIN_MS = 10000
+    LINGER_US = 10000000
     ALIAS_AGAIN_MS = 2000
     EARLY_PING_US = 1000         # a peer is pinged before its keep-alive is over only at that pace
     SCOPE_INVALID = 0
@@ -461,15 +463,20 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint prove
 # --- peers ----------------------------------------------------------------------------------------------------------------
 
 cdef uint32_t make_room(State *s) noexcept nogil:
-    """Frees the place of the stalest of a few random peers, if it missed a heartbeat; SRP_NONE: all of them are well."""
+    """Frees the place of the stalest of a few random peers, if it missed a heartbeat or is no connected peer after ten seconds;
+    SRP_NONE: all of them are well."""
     cdef uint32_t i, slot, victim = SRP_NONE
     cdef int64_t oldest = s.now.mono_us - s.keep_alive_us - s.keep_alive_us // 2
     cdef srp_peer *p
     for i in range(8):
         slot = draw_below(s, s.peers.capacity)
         p = &s.peers.peer[slot]
-        if (p.flags & 1) and not (p.flags & SRP_PEER_INDEXED) and p.last_proof_us < oldest:
+        if not p.flags & SRP_PEER_USED or p.flags & SRP_PEER_INDEXED:
+            continue
+        if p.last_proof_us < oldest:
             oldest = p.last_proof_us
+            victim = slot
+        elif victim == <uint32_t>SRP_NONE and not p.flags & SRP_PEER_LIVE and s.now.mono_us - p.added_us > LINGER_US:
             victim = slot
     if victim != <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_peers_evicted] += 1
@@ -625,8 +632,13 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     reached(s, slot, message.requester_peer_id)
     met_by_frame(s, slot, d.data, frame)
     # Who says what it has needs an offer of ours only if that is something else.
-    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and (s.reference or not SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH) \
-            or memcmp(message.cache_summary_hash, s.store.top, 20) != 0):
+    if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
+        memcpy(&s.peers.peer[slot].summary, message.cache_summary_hash, 4)
+        if memcmp(message.cache_summary_hash, s.store.top, 20) == 0:
+            s.peers.peer[slot].sync_pauses = 0
+            if not s.reference:
+                return
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
         start_sync(s, slot)
 
 cdef bint asks_now(State *s, uint32_t addr, uint16_t port) noexcept nogil:
@@ -678,9 +690,9 @@ cdef PongForm *pong_form(State *s) noexcept nogil:
     if f.size == 0 or memcmp(f.top, s.store.top, 20) != 0:
         make_form(s, f)
         f.state_size = 0
-    if f.state_size == 0 or f.uptime_ms != uptime_ms or f.packets != s.store.count:
+    if f.state_size == 0 or f.uptime_ms != uptime_ms or f.packets != s.store.held:
         f.uptime_ms = uptime_ms
-        f.packets = s.store.count
+        f.packets = s.store.held
         message.has = STATE_KEYS
         message.uptime = <double>uptime_ms
         message.cache_size = f.packets
@@ -750,7 +762,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
-    if connection:
+    # Who has no room for a stranger says so: the other would count on it, and all it sends would be dropped as a stranger's.
+    if connection and (known or s.peers.count < s.peers.capacity or s.reference):
         pong.has |= 1u << SRP_KEY_IS_CONNECTION
         pong.truth |= 1u << SRP_KEY_IS_CONNECTION
     else:
@@ -837,6 +850,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)
+    if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
+        memcpy(&p.summary, message.cache_summary_hash, 4)
     if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and not p.flags & SRP_PEER_INDEXED and s.attempts != 0:
         # The answer to our own connection ping: an attempt to reach somebody has succeeded.
         if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):

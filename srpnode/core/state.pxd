@@ -5,6 +5,7 @@
 #   meet      join, introductions, rendezvous
 #   gossip    publish, the cache's ejection and expiry, query, stream
 #   sync      bringing a peer up to date
+#   rounds    asking around for what we lack
 #   nat       what kind of NAT stands before us (as a peer without a static address)
 #   punch     connecting to those that we were introduced to
 #   app       what an application asks for and hears
@@ -116,6 +117,13 @@ ctypedef struct Ahead:
     uint64_t address
     uint64_t prefix
     uint64_t packet                     # packetId of a publish packet; 0: another type
+
+# Whom we asked for the packets below a first digit (rounds.pyx).
+ctypedef struct Asked:
+    uint32_t slot
+    uint32_t generation
+    int64_t at_us                       # of the question, or of the last packet
+    uint32_t came                       # packets
 
 # Somebody claims the name of a peer: whoever fails the ping loses it.
 ctypedef struct Challenge:
@@ -248,6 +256,11 @@ ctypedef struct State:
     uint32_t filling_from               # the peer that was asked for packets last,
     uint32_t filling_generation
     int64_t filling_until_us            # and how long others are not asked too
+    Asked asked[16]
+    int64_t round_due_us
+    int64_t round_pause_us              # after the round
+    uint32_t round_at                   # digits asked for in this round
+    uint32_t round_came                 # packets that it brought
     uint32_t fill_next                  # who offered more meanwhile
     uint32_t fill_next_generation       # 0: nobody
     uint32_t job_next
@@ -272,6 +285,12 @@ ctypedef struct State:
     # this second
     int64_t second_at_us
     uint32_t unproven_used
+    uint64_t *answered                  # strangers that were, as bits
+    uint64_t *answered_before
+    uint32_t answered_mask
+    uint8_t answered_any
+    uint8_t answered_before_any
+    int64_t answered_at_us              # when these two were exchanged last
     uint32_t sync_work_used
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
     # times of the main loop

@@ -100,6 +100,17 @@ def packets(Node node):
     return result
 
 
+def ids(Node node):
+    """What the summaries tell of: the ids of the cache, and those whose packets have given way."""
+    cdef const srp_store *store = &node.state.store
+    cdef uint32_t e = store.seen_oldest
+    result = list(packets(node))
+    while e != <uint32_t>SRP_NONE:
+        result.append(PyBytes_FromStringAndSize(<char *>(<linked_entry *>store.entry)[e].id, 32))
+        e = (<linked_entry *>store.entry)[e].newer
+    return result
+
+
 cdef list outgoing(Node node):
     cdef srp_datagram *items
     cdef uint32_t n = node.output(&items), i

@@ -2,11 +2,12 @@
 
     python -m tests.hostile.flood [--clients N] [--times T | --rate N] [--share S] [--workload NAME]… [--limit LINE]… [--json]
 
-One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. The
-attacker has what is left of that core, with the least priority; honest peers and this program have another core. Before the honest
-peers start, the flood runs alone as fast as the attacker can: S divided by the CPU time that the node spends on each datagram is
-its capacity for that flood. The flood then runs at T times the capacity, or as near as the attacker comes, until the last event
-has arrived or a minute is over. Everything stays on loopback.
+One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. Its
+limit that stands for a machine's speed, unproven_per_second, is scaled with it. The attacker has what is left of that core, with
+the least priority; honest peers and this program have another. Before the honest peers start, the flood runs alone as fast as
+the attacker can: S divided by the CPU time that the node spends on each datagram is its capacity for that flood. The flood then
+runs at T times the capacity, or as near as the attacker comes, until the last event has arrived or a minute is over. Everything
+stays on loopback.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from bench import programs
+from srpnode.schema import Limits
 from tests.hostile import machine
 from tests.hostile.pinger import Pinger, quantile
 from tests.interop import sut
@@ -167,6 +169,8 @@ def run(
     net = f"127.{random.SystemRandom().randrange(64, 190)}"
     nodes_core, others_core = machine.cores()
     with contextlib.ExitStack() as stack:
+        if not any(line.startswith("unproven_per_second") for line in limits):
+            limits = (*limits, f"unproven_per_second = {int(Limits().unproven_per_second * share)}")
         with machine.on(nodes_core):
             node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
         stack.callback(node.close)
