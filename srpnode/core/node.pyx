@@ -41,6 +41,7 @@ from srpnode.core.punch cimport on_intro, work_on_attempts
 from srpnode.core.out cimport out_commit, out_reserve
 from srpnode.core.reach cimport (
     add_configured,
+    ask_alias,
     heartbeats,
     on_ping,
     on_pong,
@@ -68,6 +69,7 @@ from srpnode.core.state cimport (
     SyncJob,
     drop,
 )
+from srpnode.core.rounds cimport begin_rounds, work_on_round
 from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
@@ -337,6 +339,8 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
             and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
+        if frame.type == SRP_STREAM and may_ask(s, d, ahead.endpoint):
+            ask_alias(s, d, &frame)
         drop(s, SRP_DROP_unproven)
         return
     if s.cluster_rules != 0 and not cluster_allowed(s, d.data, &frame):
@@ -352,6 +356,8 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
         if frame.type == SRP_PONG:
             after_proof(s, d)
         return
+    if s.now.mono_us - s.heard_us > 2 * s.keep_alive_us:  # we may have missed something
+        begin_rounds(s)
     s.peers.peer[slot].last_update_us = s.heard_us = s.now.mono_us
     s.peers.peer[slot].local = d.local
     s.peers.peer[slot].socket = d.socket
@@ -500,6 +506,7 @@ cdef class Node:
             + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + (32 * <size_t>unpublished if app_bytes else 0) \
             + sizeof(Own) * <size_t>subclusters + sizeof(Challenge) * <size_t>challenges + sizeof(Event) * <size_t>events \
             + (4 + 4 + 1 + 8) * <size_t>access_rules + 64 * 32
+        self.table_bytes = total
         self.state = <State *>PyMem_RawCalloc(1, total)
         if self.state == NULL:
             raise MemoryError(f"{total} bytes for the tables")
@@ -538,9 +545,10 @@ cdef class Node:
         s.heartbeat_at_us = mono_us - s.keep_alive_us
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
+        begin_rounds(s)
 
         srp_peers_init(&s.peers, carve(&at, srp_peers_bytes(peers, configured, clusters)), peers, configured, clusters, s.key)
-        srp_store_init(&s.store, carve(&at, srp_store_bytes(cache_max_bytes)), cache_max_bytes, &s.peers, mono_us)
+        srp_store_init(&s.store, carve(&at, srp_store_bytes(cache_max_bytes)), cache_max_bytes, &s.peers, s.peer_id, mono_us)
         srp_recent_init(&s.gate_publish, <srp_recent_cell *>carve(&at, sizeof(srp_recent_cell) * <size_t>gate), gate)
         srp_recent_init(&s.gate_join, <srp_recent_cell *>carve(&at, sizeof(srp_recent_cell) * <size_t>small), small)
         srp_recent_init(&s.gate_other, <srp_recent_cell *>carve(&at, sizeof(srp_recent_cell) * <size_t>small), small)
@@ -629,6 +637,8 @@ cdef class Node:
             resend_unpublished(s)
         if s.fill_next_generation != 0:
             after_filling(s)
+        if s.now.mono_us >= s.round_due_us and not s.reference:
+            work_on_round(s)
         if s.deferred_count != 0:
             work_on_deferred(s)
         if s.jobs_active != 0:
@@ -660,6 +670,8 @@ cdef class Node:
             due = at if at < due else due
         if s.fill_next_generation != 0:
             due = s.filling_until_us if s.filling_until_us < due else due
+        if not s.reference:
+            due = s.round_due_us if s.round_due_us < due else due
         if s.deferred_count != 0:
             due = s.deferred_due_us if s.deferred_due_us < due else due
         if s.challenges != 0:
@@ -935,6 +947,7 @@ LIMIT_DEFAULTS = {
     "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
+    "deferred_joins_per_peer": 64,
     "attempts_per_minute": 1024,
     "punches_per_minute": 32,
     "peers_per_address": 4096,
@@ -965,6 +978,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.introductions = all_limits["introductions"]
     l.introductions_per_minute = all_limits["introductions_per_minute"]
     l.relayed_joins_per_minute = all_limits["relayed_joins_per_minute"]
+    l.deferred_joins_per_peer = all_limits["deferred_joins_per_peer"]
     l.attempts_per_minute = all_limits["attempts_per_minute"]
     l.punches_per_minute = all_limits["punches_per_minute"]
     l.peers_per_address = all_limits["peers_per_address"]
@@ -1019,7 +1033,7 @@ cdef void fill_gauges(State *s, Gauges *g) noexcept nogil:
     g.indexed = s.peers.indexed_count
     g.clusters = s.peers.cluster_count
     g.memberships = s.peers.member_count
-    g.cache_packets = s.store.count
+    g.cache_packets = s.store.held
     g.cache_bytes = s.store.bytes
     g.cache_max_bytes = s.store_max
     g.sync_jobs = s.jobs_active

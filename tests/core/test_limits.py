@@ -269,6 +269,36 @@ def test_full_table_makes_room_for_the_living() -> None:
     inside.check(world.node)
 
 
+def test_a_full_table_says_so() -> None:
+    """Whoever has no room for a newcomer does not confirm the connection: what it sends would be dropped as a stranger's."""
+    world = World(peers=20, spare_peers=0)
+    world.connect_many(20)
+    world.advance(KEEP_ALIVE)
+    stranger = Peer("198.51.101.1")
+    (pong, *_) = only(world.send(stranger, stranger.connection_ping(pingId="0123456789ab")), codec.PONG)
+    assert "isConnection" not in pong.message
+    assert pong.message["address"] == stranger.address
+    friend = Peer("198.51.100.1")
+    (pong, *_) = only(world.send(friend, friend.connection_ping(pingId="0123456789ab")), codec.PONG)
+    assert pong.message["isConnection"] is True
+    roomy = World()
+    (pong, *_) = only(roomy.send(stranger, stranger.connection_ping(pingId="0123456789ab")), codec.PONG)
+    assert pong.message["isConnection"] is True
+
+
+def test_who_never_connects_gives_way() -> None:
+    """Peers that answer heartbeats and have not become connected ones after ten seconds make room, connected ones do not."""
+    world = World(peers=40, spare_peers=0)
+    friends = world.connect_many(20)
+    idle = [world.prove(Peer(f"198.51.101.{i + 1}")) for i in range(20)]
+    assert fill(world, 10, 12) == 0, "within ten seconds nobody gives way"
+    world.advance(11)
+    assert fill(world, 60, 12, port=4000) > 5
+    assert all(world.view(friend) is not None for friend in friends)
+    assert sum(world.view(peer) is None for peer in idle) == world.count("peers_evicted") > 5
+    inside.check(world.node)
+
+
 def test_indexed_peers_are_never_evicted() -> None:
     sibling = Peer("203.0.113.6", 3511, peer_id=named("sibling"), alive=False)
     world = World(peers=16, siblings=(sibling,))
