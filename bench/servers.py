@@ -29,6 +29,7 @@ UNLIMITED = (
     "address_per_minute",
     "prefix_per_minute",
     "introductions_per_minute",
+    "sync_per_minute",
     "unproven_per_second",
     "peers_per_address",
     "peers_per_prefix",

@@ -33,73 +33,87 @@ static inline uint64_t load64(const uint8_t *p)
     return v;
 }
 
-static inline void store64(char *p, uint64_t v)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    memcpy(p, &v, 8);
-}
-
 static inline uint64_t rotate(uint64_t v, unsigned bits) { return v << bits | v >> (64 - bits); }
 
-#define SIP_ROUND()                                                                                                   \
-    do {                                                                                                              \
-        v0 += v1; v1 = rotate(v1, 13); v1 ^= v0; v0 = rotate(v0, 32);                                                 \
-        v2 += v3; v3 = rotate(v3, 16); v3 ^= v2;                                                                      \
-        v0 += v3; v3 = rotate(v3, 21); v3 ^= v0;                                                                      \
-        v2 += v1; v1 = rotate(v1, 17); v1 ^= v2; v2 = rotate(v2, 32);                                                 \
-    } while (0)
+typedef struct sip { uint64_t v0, v1, v2, v3; } sip;
 
-/* SipHash-2-4 (Aumasson, Bernstein 2012), 64 bits. */
-uint64_t srp_sip(const srp_sip_key *key, const void *data, size_t len)
+static inline sip sip_rounds(sip s, unsigned rounds)
 {
-    uint64_t v0 = key->k0 ^ 0x736f6d6570736575u, v1 = key->k1 ^ 0x646f72616e646f6du;
-    uint64_t v2 = key->k0 ^ 0x6c7967656e657261u, v3 = key->k1 ^ 0x7465646279746573u;
-    const uint8_t *p = data;
-    size_t left = len;
-    for (; left >= 8; left -= 8, p += 8) {
-        uint64_t word = load64(p);
-        v3 ^= word;
-        SIP_ROUND();
-        SIP_ROUND();
-        v0 ^= word;
+    for (unsigned i = 0; i < rounds; i++) {
+        s.v0 += s.v1; s.v1 = rotate(s.v1, 13); s.v1 ^= s.v0; s.v0 = rotate(s.v0, 32);
+        s.v2 += s.v3; s.v3 = rotate(s.v3, 16); s.v3 ^= s.v2;
+        s.v0 += s.v3; s.v3 = rotate(s.v3, 21); s.v3 ^= s.v0;
+        s.v2 += s.v1; s.v1 = rotate(s.v1, 17); s.v1 ^= s.v2; s.v2 = rotate(s.v2, 32);
     }
+    return s;
+}
+
+static inline sip sip_start(const srp_sip_key *key)
+{
+    return (sip){key->k0 ^ 0x736f6d6570736575u, key->k1 ^ 0x646f72616e646f6du,
+                 key->k0 ^ 0x6c7967656e657261u, key->k1 ^ 0x7465646279746573u};
+}
+
+static inline sip sip_word(sip s, uint64_t word, unsigned rounds)
+{
+    s.v3 ^= word;
+    s = sip_rounds(s, rounds);
+    s.v0 ^= word;
+    return s;
+}
+
+static inline uint64_t sip_end(sip s, unsigned rounds)
+{
+    s.v2 ^= 0xff;
+    s = sip_rounds(s, rounds);
+    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+/* SipHash-c-d (Aumasson, Bernstein 2012), 64 bits. */
+static inline uint64_t sip_hash(const srp_sip_key *key, const uint8_t *p, size_t len, unsigned c, unsigned d)
+{
+    sip s = sip_start(key);
+    size_t left = len;
+    for (; left >= 8; left -= 8, p += 8) s = sip_word(s, load64(p), c);
     uint64_t last = (uint64_t)len << 56;
     for (size_t i = 0; i < left; i++) last |= (uint64_t)p[i] << (8 * i);
-    v3 ^= last;
-    SIP_ROUND();
-    SIP_ROUND();
-    v0 ^= last;
-    v2 ^= 0xff;
-    SIP_ROUND();
-    SIP_ROUND();
-    SIP_ROUND();
-    SIP_ROUND();
-    return v0 ^ v1 ^ v2 ^ v3;
+    return sip_end(sip_word(s, last, c), d);
 }
 
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+uint64_t srp_mac(const srp_sip_key *key, const void *data, size_t len) { return sip_hash(key, data, len, 2, 4); }
 
-/* Four bytes become eight digits at once: one nibble to each byte of a word, then '0' or 'a' - 10 is added. */
-static inline uint64_t digits_of(uint32_t bytes)
+uint64_t srp_sip(const srp_sip_key *key, const void *data, size_t len) { return sip_hash(key, data, len, 1, 3); }
+
+uint64_t srp_sip_word(const srp_sip_key *key, uint64_t word)
 {
-    uint64_t v = bytes;
-    v = (v | v << 16) & UINT64_C(0x0000ffff0000ffff);
-    v = (v | v << 8) & UINT64_C(0x00ff00ff00ff00ff);
-    v = (v >> 4 & EACH(0x0f)) | (v << 8 & UINT64_C(0x0f000f000f000f00)); /* the high nibble is the first digit */
-    v &= EACH(0x0f);
-    uint64_t letters = ((v + EACH(0x76)) & EACH(0x80)) >> 7; /* 1 where the nibble is over 9 */
-    return v + EACH('0') + letters * ('a' - '0' - 10);
+    return sip_end(sip_word(sip_word(sip_start(key), word, 1), UINT64_C(8) << 56, 1), 3);
 }
+
+/* Sixteen bytes at a time; what the compiler makes of these depends on the machine (SSE2, NEON, or word by word). */
+typedef int8_t bytes16 __attribute__((vector_size(16)));
+typedef uint16_t pairs8 __attribute__((vector_size(16)));
+typedef uint8_t bytes8 __attribute__((vector_size(8)));
+typedef uint64_t words2 __attribute__((vector_size(16)));
+
+/* Sixteen nibbles become their digits. */
+static inline bytes16 digits_of(bytes16 nibbles) { return nibbles + '0' + ((nibbles > 9) & ('a' - '0' - 10)); }
 
 void srp_hex(const uint8_t *bytes, size_t len, char *out)
 {
     static const char digit[] = "0123456789abcdef";
     size_t i = 0;
-    for (; i + 4 <= len; i += 4)
-        store64(out + 2 * i, digits_of((uint32_t)bytes[i] | (uint32_t)bytes[i + 1] << 8 | (uint32_t)bytes[i + 2] << 16 |
-                                       (uint32_t)bytes[i + 3] << 24));
+    while (i + 16 <= len) {
+        bytes16 v, low, high;
+        memcpy(&v, bytes + i, 16);
+        high = digits_of((v >> 4) & 15);
+        low = digits_of(v & 15);
+        bytes16 first = __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        bytes16 second = __builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        memcpy(out + 2 * i, &first, 16);
+        memcpy(out + 2 * i + 16, &second, 16);
+        i += 16;
+        if (i < len && i + 16 > len) i = len - 16; /* the rest, and some of it once more */
+    }
     for (; i < len; i++) {
         out[2 * i] = digit[bytes[i] >> 4];
         out[2 * i + 1] = digit[bytes[i] & 15];
@@ -113,29 +127,39 @@ static inline int nibble(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Eight digits become four bytes at once. A character is in a range when adding its lower bound's complement sets bit 7 of its byte
- * and adding the upper one's does not. What is over 0x7f carries into its neighbour, but is in no range itself. */
-static inline int undigit(uint64_t text, uint8_t out[4])
+/* Sixteen digits become eight bytes; *right keeps its ones where they are digits. */
+static inline bytes8 undigit(const uint8_t *text, bytes16 *right)
 {
-    uint64_t low = text | EACH(0x20);
-    uint64_t is_digit = (text + EACH(0x80 - '0')) & ~(text + EACH(0x80 - '9' - 1)) & EACH(0x80);
-    uint64_t is_letter = (low + EACH(0x80 - 'a')) & ~(low + EACH(0x80 - 'f' - 1)) & EACH(0x80);
-    if ((is_digit | is_letter) != EACH(0x80)) return -1;
-    uint64_t v = (text & EACH(0x0f)) + (is_letter >> 7) * 9;
-    v = (v << 4 | v >> 8) & UINT64_C(0x00ff00ff00ff00ff);
-    out[0] = (uint8_t)v;
-    out[1] = (uint8_t)(v >> 16);
-    out[2] = (uint8_t)(v >> 32);
-    out[3] = (uint8_t)(v >> 48);
-    return 0;
+    bytes16 c;
+    memcpy(&c, text, 16);
+    bytes16 low = c | 0x20; /* bytes over 0x7f are negative, so in no range */
+    bytes16 letter = (low > 'a' - 1) & (low < 'f' + 1);
+    *right &= letter | ((c > '0' - 1) & (c < '9' + 1));
+    bytes16 value = (c & 15) + (letter & 9);
+    pairs8 pair = (pairs8)value;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    pair = (pair >> 4 | pair) & 0xff;
+#else
+    pair = (pair << 4 | pair >> 8) & 0xff;
+#endif
+    return __builtin_convertvector(pair, bytes8);
 }
 
 int srp_unhex(const char *text, size_t digits, uint8_t *out)
 {
     const uint8_t *p = (const uint8_t *)text;
+    bytes16 right = ~(bytes16){0};
     if (digits & 1) return -1;
-    for (; digits >= 8; digits -= 8, p += 8, out += 4)
-        if (undigit(load64(p), out)) return -1;
+    while (digits >= 16) {
+        bytes8 eight = undigit(p, &right);
+        memcpy(out, &eight, 8);
+        size_t step = digits < 32 && digits > 16 ? digits - 16 : 16; /* the rest, and some of it once more */
+        p += step;
+        out += step / 2;
+        digits -= step;
+    }
+    words2 both = (words2)right;
+    if ((both[0] & both[1]) != ~UINT64_C(0)) return -1;
     for (; digits; digits -= 2, p += 2) {
         int high = nibble(p[0]), low = nibble(p[1]);
         if (high < 0 || low < 0) return -1;

@@ -27,8 +27,9 @@ enum srp_loop_command {
     SRP_COMMAND_OPEN_POOL = 1, /* result: sockets open */
     SRP_COMMAND_CLOSE_POOL,    /* result: sockets closed */
     SRP_COMMAND_REPLACE,       /* data: int32_t socket, fd; result 0: the old descriptor is the poster's again */
-    SRP_COMMAND_HEARTBEAT      /* data: 16 random bytes, int64_t timeout in us; done when the loop's own datagram came
+    SRP_COMMAND_HEARTBEAT,     /* data: 16 random bytes, int64_t timeout in us; done when the loop's own datagram came
                                 * back; result: how long it was under way in us */
+    SRP_COMMAND_LOCAL          /* data: uint32_t address, the only one of this machine, 0: there are several */
 };
 
 typedef struct srp_command {

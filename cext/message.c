@@ -21,6 +21,8 @@ enum kind {
     KIND_TEXT,
 };
 
+static const uint8_t hex_digits[] = {[KIND_ID] = 64, [KIND_HASH] = 40, [KIND_TEXT] = 0}; /* of those kinds that are only that */
+
 typedef struct key_spec {
     char text[32]; /* ,"name": as it is written, zeros behind */
     uint8_t len;   /* of that */
@@ -140,6 +142,51 @@ static int key_of(const void *at, size_t len)
 
 static inline uint32_t mask(int yes, uint32_t bit) { return yes ? bit : 0; }
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Eight bytes, the first one lowest. */
+static inline uint64_t load64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v;
+}
+
+/* The first quote from p on, among 32 bytes that can be read; behind them when there is none. Names are no longer than that. */
+static inline const uint8_t *quote_near(const uint8_t *p)
+{
+    for (int i = 0; i < 4; i++, p += 8) {
+        uint64_t v = load64(p) ^ EACH('"');
+        uint64_t hit = (v - EACH(1)) & ~v & EACH(0x80); /* the lowest mark is exact */
+        if (hit) return p + (__builtin_ctzll(hit) >> 3);
+    }
+    return p;
+}
+
+/* Whether all eight bytes are decimal digits; then *value is their number. */
+static inline bool eight_digits(const uint8_t *p, uint64_t *value)
+{
+    uint64_t v = load64(p);
+    if (((v & EACH(0xf0)) | (((v + EACH(6)) & EACH(0xf0)) >> 4)) != EACH(0x33)) return false;
+    v = (v & EACH(0x0f)) * 2561 >> 8; /* pairs, then fours, then all */
+    v = (v & UINT64_C(0x00ff00ff00ff00ff)) * 6553601 >> 16;
+    *value = (v & UINT64_C(0x0000ffff0000ffff)) * UINT64_C(42949672960001) >> 32;
+    return true;
+}
+
+/* Whether all eight bytes are hex digits, in either case. A byte is in a range when adding its lower bound's complement sets its bit 7 and
+ * adding the upper one's does not; what is over 0x7f carries into its neighbour, but is in no range itself. */
+static inline bool eight_hex(const void *p)
+{
+    uint64_t text = load64(p), low = text | EACH(0x20);
+    uint64_t digit = (text + EACH(0x80 - '0')) & ~(text + EACH(0x80 - '9' - 1));
+    uint64_t letter = (low + EACH(0x80 - 'a')) & ~(low + EACH(0x80 - 'f' - 1));
+    return ((digit | letter) & ~text & EACH(0x80)) == EACH(0x80);
+}
+
 /* Dotted IPv4, no leading zeros. False on any other text. */
 static bool read_address(const char *p, uint32_t len, uint32_t *out)
 {
@@ -189,14 +236,18 @@ static bool take_string(srp_message *message, unsigned key, const uint8_t *raw, 
     case KIND_HASH: fine = len == 40 && srp_unhex(text, 40, (uint8_t *)at) == 0; break;
     case KIND_SHORT:
     case KIND_PING: {
-        uint8_t scratch[6], last[1];
-        char pair[2] = {'0', '0'};
-        if (len == 13) pair[1] = text[12];
-        fine = (len == 12 || (len == 13 && spec->kind == KIND_PING)) && srp_unhex(text, 12, scratch) == 0 &&
-               srp_unhex(pair, 2, last) == 0;
+        char last = 0;
+        fine = (len == 12 || (len == 13 && spec->kind == KIND_PING)) && eight_hex(text) && eight_hex(text + 4);
+        if (fine && len == 13) {
+            char pair[2] = {'0', text[12]};
+            uint8_t scratch[1];
+            last = text[12];
+            fine = srp_unhex(pair, 2, scratch) == 0;
+        }
         if (fine) {
-            memcpy(at, text, len);
-            memset(at + len, 0, 14 - len);
+            memcpy(at, text, 12);
+            at[12] = last;
+            at[13] = 0;
         }
         break;
     }
@@ -249,7 +300,7 @@ static bool take_number(srp_message *message, unsigned key, double value, uint8_
 
 enum srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, srp_message *message)
 {
-    memset(message, 0, sizeof *message);
+    srp_clear(message, sizeof *message);
     const uint8_t type = frame->type;
     if (type >= SRP_TYPES || schemas[type].count == 0) return SRP_OK;
     const schema_spec *schema = &schemas[type];
@@ -274,11 +325,12 @@ enum srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, s
         if (p == end || *p != '"') goto bad;
         bool escaped = false;
         const uint8_t *name = ++p;
-        int key;
-        p = srp_json_plain(p, end);
-        if (p < end && *p == '"') {
+        int key = -1;
+        if (end - p >= 32) { /* most names are what they look like */
+            p = quote_near(p);
             key = key_of(name, (size_t)(p - name));
-        } else {
+        }
+        if (key < 0) {
             p = srp_json_string(name, end, &escaped);
             if (p == NULL) goto bad;
             char plain[32];
@@ -312,7 +364,13 @@ enum srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, s
             later &= ~bit;
             refused &= ~bit;
             escaped = false;
-            if (*p == '"') {
+            const uint32_t digits = hex_digits[specs[key].kind];
+            if (digits && end - p > 1 + (ptrdiff_t)digits && *p == '"' && p[1 + digits] == '"' &&
+                srp_unhex((const char *)p + 1, digits, (uint8_t *)message + specs[key].at) == 0) {
+                p += digits + 2; /* nothing in it that would end a string or need an escape */
+                message->has |= bit;
+                fine = true;
+            } else if (*p == '"') {
                 const uint8_t *raw = ++p;
                 p = srp_json_plain(p, end);
                 if (p == end || *p != '"') {
@@ -326,10 +384,15 @@ enum srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, s
                 const uint8_t *first = p;
                 bool negative = *p == '-';
                 p += negative;
-                const uint8_t *digits = p;
+                const uint8_t *start = p;
                 uint64_t whole = 0;
-                while (p < end && *p >= '0' && *p <= '9' && p - digits < 19) whole = whole * 10 + (uint64_t)(*p++ - '0');
-                if (p == digits || (*digits == '0' && p - digits > 1)) goto bad;
+                uint64_t eight;
+                while (end - p >= 8 && p - start <= 8 && eight_digits(p, &eight)) {
+                    whole = whole * 100000000 + eight;
+                    p += 8;
+                }
+                while (p < end && *p >= '0' && *p <= '9' && p - start < 19) whole = whole * 10 + (uint64_t)(*p++ - '0');
+                if (p == start || (*start == '0' && p - start > 1)) goto bad;
                 if (p < end && (*p == '.' || *p == 'e' || *p == 'E' || (*p >= '0' && *p <= '9'))) {
                     p = srp_json_number(first, end);
                     if (p == NULL) goto bad;
@@ -401,12 +464,25 @@ bad:
 
 static char *put_digits(char *p, uint64_t value)
 {
+    static const char pairs[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051"
+        "525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
     char digits[20];
-    unsigned count = 0;
-    do digits[count++] = (char)('0' + value % 10);
-    while (value /= 10);
-    while (count) *p++ = digits[--count];
-    return p;
+    char *first = digits + sizeof digits;
+    while (value >= 100) {
+        first -= 2;
+        memcpy(first, pairs + 2 * (value % 100), 2);
+        value /= 100;
+    }
+    if (value >= 10) {
+        first -= 2;
+        memcpy(first, pairs + 2 * value, 2);
+    } else {
+        *--first = (char)('0' + value);
+    }
+    size_t count = (size_t)(digits + sizeof digits - first);
+    memcpy(p, first, count);
+    return p + count;
 }
 
 static char *put_number(char *p, double value)
@@ -440,14 +516,11 @@ static char *put_address(char *p, uint32_t address)
     return p;
 }
 
-uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, uint32_t cap)
+uint32_t srp_message_piece(uint8_t type, const srp_message *message, uint32_t keys, char *out)
 {
-    char scratch[SRP_MESSAGE_MAX];
-    if (type >= SRP_TYPES || schemas[type].count == 0 || cap < 2) return 0;
     const schema_spec *schema = &schemas[type];
-    const uint32_t has = message->has & schema->allowed;
-    char *const start = cap >= SRP_MESSAGE_MAX ? out : scratch;
-    char *p = start;
+    const uint32_t has = message->has & schema->allowed & keys;
+    char *p = out;
     for (unsigned i = 0; i < schema->count; i++) {
         const unsigned key = schema->order[i];
         if (!(has >> key & 1)) continue;
@@ -471,7 +544,13 @@ uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, 
         case KIND_SHORT:
         case KIND_PING:
             *p++ = '"';
-            for (unsigned n = 0; n < 13 && at[n]; n++) *p++ = at[n];
+            if (at[11]) { /* all that are valid */
+                memcpy(p, at, 12);
+                p += 12;
+                if (at[12]) *p++ = at[12];
+            } else {
+                while (*at) *p++ = *at++;
+            }
             *p++ = '"';
             break;
         case KIND_TRUTH:
@@ -514,10 +593,18 @@ uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, 
         }
         }
     }
-    if (p == start) *p++ = '{';
-    else *start = '{'; /* instead of the first comma */
-    *p++ = '}';
-    uint32_t len = (uint32_t)(p - start);
+    return (uint32_t)(p - out);
+}
+
+uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, uint32_t cap)
+{
+    char scratch[SRP_MESSAGE_MAX];
+    if (type >= SRP_TYPES || schemas[type].count == 0 || cap < 2) return 0;
+    char *const start = cap >= SRP_MESSAGE_MAX ? out : scratch;
+    uint32_t len = srp_message_piece(type, message, UINT32_MAX, start);
+    len += len == 0;
+    *start = '{'; /* instead of the first comma */
+    start[len++] = '}';
     if (start == out) return len;
     if (len > cap) return 0;
     memcpy(out, scratch, len);

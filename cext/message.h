@@ -48,6 +48,10 @@ enum srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, s
  * With cap >= SRP_MESSAGE_MAX it writes in place and may leave garbage between the end of the text and cap. */
 uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, uint32_t cap);
 
+/* Of such a message only the keys of the mask, each as ,"name":value: pieces in the schema's order make up a message, and those
+ * that do not change can be kept. The room is as for the whole. Returns bytes. */
+uint32_t srp_message_piece(uint8_t type, const srp_message *message, uint32_t keys, char *out);
+
 static inline int srp_nat_valid(unsigned nat) { return nat <= 31 && (nat & 5) == 5; }
 static inline int srp_nat_hard(unsigned nat) { return !(nat & 2); }
 

@@ -1,5 +1,7 @@
 #include "peers.h"
 
+_Static_assert(sizeof(srp_peer) == 192, "three cache lines");
+
 static size_t align64(size_t n) { return (n + 63u) & ~(size_t)63u; }
 
 static uint32_t members_for(uint32_t capacity) { return capacity * 3u + 16u; }
@@ -51,8 +53,7 @@ void srp_peers_init(srp_peers *t, void *memory, uint32_t capacity, uint32_t inde
 
 uint64_t srp_endpoint_hash(const srp_peers *t, uint32_t addr, uint16_t port)
 {
-    uint64_t endpoint = (uint64_t)addr << 16 | port;
-    return srp_sip(&t->key, &endpoint, sizeof endpoint);
+    return srp_sip_word(&t->key, (uint64_t)addr << 16 | port);
 }
 
 uint32_t srp_peers_at(const srp_peers *t, uint64_t endpoint_hash, uint32_t addr, uint16_t port)

@@ -10,8 +10,8 @@
 #include "digest.h"
 #include "table.h"
 
-#define SRP_SLOTS 7                /* the slot that runs and six whole ones: a minute of anybody's clock */
-#define SRP_SLOT_US 10000000
+#define SRP_SLOTS 4                /* the slot that runs and three whole ones: a minute of anybody's clock */
+#define SRP_SLOT_US 20000000
 #define SRP_MEMBERSHIPS_MAX 16    /* clusters and subclusters of one peer, each counted, */
 #define SRP_MEMBERSHIPS_CROWDED 2 /* or so many while a table is nearly full */
 
@@ -24,6 +24,7 @@ enum {
     SRP_PEER_JOINED = 32    /* has joined a subcluster: whom it was introduced to then takes no further introduction */
 };
 
+/* Three cache lines: the first is all that most datagrams of a peer need, a ping and whoever sends to it need the second, too. */
 typedef struct srp_peer {
     uint32_t addr;
     uint16_t port;
@@ -33,31 +34,36 @@ typedef struct srp_peer {
     uint16_t socket;        /* own socket it is reached through: main, or one of the pool behind a hard NAT */
     uint16_t probed;        /* as a reflector: our probe socket has sent to it */
     uint32_t generation;    /* changes with every new owner of the slot */
-    int64_t added_us;       /* since when we know it */
+    uint32_t window;        /* the minute that the following count in */
+    uint32_t used_replicated, used_control;
     int64_t last_update_us; /* any datagram */
     int64_t last_proof_us;  /* a pong that only it could send; INT64_MIN = never */
+    uint64_t last_cluster;  /* srp_cluster_mark of what its last frame named; 0 = none */
+    uint32_t uptime_s;      /* as it says */
+    uint32_t live_at;       /* place in the live or indexed array */
+
+    uint8_t id[32];
     int64_t last_ping_us;   /* our last ping; INT64_MIN = none open */
+    uint32_t distance_ms;   /* ping to pong; UINT32_MAX unknown */
+    uint32_t members;       /* first of its memberships */
     int64_t last_sync_us;
+    uint32_t summary;       /* first bytes of the summary that it told last; 0: it never told */
+    uint16_t sync_jobs;     /* that it holds */
+    uint8_t sync_pauses;    /* our summary was offered so often in vain: the next offer waits that much longer */
+    uint8_t reserved;
+
+    int64_t added_us;       /* since when we know it */
     int64_t due_us;         /* next heartbeat */
     uint32_t due_prev, due_next;
-    uint32_t live_at;       /* place in the live or indexed array */
-    uint32_t members;       /* first of its memberships */
-    uint64_t last_cluster;  /* key of the cluster that its last ping named alone; 0 = none */
-    uint32_t distance_ms;   /* ping to pong; UINT32_MAX unknown */
-    uint32_t uptime_s;      /* as it says */
-    uint32_t window;        /* the minute that the following count in */
-    uint32_t used_replicated, used_control, used_introductions;
     uint32_t sent_slot;     /* the slot of the clock, of SRP_SLOT_US, that the following were brought up to */
-    uint32_t sent, shared, summaries;  /* in the last SRP_SLOTS slots: publishes and joins sent to it, those of them that were */
-    uint16_t slot_sent[SRP_SLOTS];     /* not live packets of its clusters, and summaries; and slot by slot */
-    uint16_t slot_shared[SRP_SLOTS];
-    uint16_t slot_summaries[SRP_SLOTS];
-    uint32_t sync_second, sync_work; /* in that second: ids hashed for it */
-    uint32_t out_second, out_bytes;             /* in that second: bytes sent to it */
-    uint32_t sync_jobs;     /* that it holds */
-    uint32_t summary;       /* first bytes of the summary that it told last */
-    uint8_t sync_pauses;    /* how often it was offered ours in vain: the next offer comes that much later */
-    uint8_t id[32];
+    uint16_t sent[SRP_SLOTS];   /* publishes and joins sent to it, slot by slot, */
+    uint16_t shared[SRP_SLOTS]; /* and those of them that were not live packets of its clusters */
+    uint16_t summaries;     /* sent to it in the running slot */
+    uint16_t reserved2;     /* fills the line */
+    uint32_t used_introductions; /* in `window` */
+    uint32_t second;        /* in which the following count */
+    uint32_t sync_work;     /* ids hashed for it */
+    uint32_t out_bytes;     /* sent to it */
 } srp_peer;
 
 typedef struct srp_member {
@@ -97,6 +103,19 @@ void srp_peers_init(srp_peers *t, void *memory, uint32_t capacity, uint32_t inde
 
 uint64_t srp_endpoint_hash(const srp_peers *t, uint32_t addr, uint16_t port);
 uint32_t srp_peers_at(const srp_peers *t, uint64_t endpoint_hash, uint32_t addr, uint16_t port); /* SRP_NONE: unknown */
+/* Has the memory fetched that finding, counting and answering this peer will need: its index cell, then, when that is there, its record. */
+static inline void srp_peers_prefetch_cell(const srp_peers *t, uint64_t endpoint_hash)
+{
+    srp_index_prefetch(&t->by_endpoint, endpoint_hash);
+}
+static inline void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash)
+{
+    uint32_t at = SRP_NONE, slot = srp_index_next(&t->by_endpoint, endpoint_hash, &at);
+    if (slot == SRP_NONE)
+        return;
+    __builtin_prefetch(&t->peer[slot], 1);
+    __builtin_prefetch(t->peer[slot].id);
+}
 uint32_t srp_peers_named(const srp_peers *t, const uint8_t id[32]);
 /* A new peer; the caller made sure that it is unknown. SRP_NONE when the table is full. */
 uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us);
@@ -108,6 +127,16 @@ void srp_peers_set_due(srp_peers *t, uint32_t slot, int64_t due_us); /* moves it
 
 static inline uint32_t srp_prefix(uint32_t addr) { return addr >> 8; } /* /24 */
 
+/* What tells the clusters that one peer names apart, without a hash: the ids are hashes of names. Who makes up ids that do not differ
+ * here only hides its own memberships. Never 0. */
+static inline uint64_t srp_cluster_mark(const uint8_t cluster[32], const uint8_t *subcluster)
+{
+    uint64_t c, u = 0;
+    memcpy(&c, cluster, 8);
+    if (subcluster)
+        memcpy(&u, subcluster, 8);
+    return (c * UINT64_C(0x9e3779b97f4a7c15) + u) | 1u;
+}
 uint64_t srp_cluster_key(const srp_peers *t, const void *cluster, size_t len, const void *subcluster, size_t sublen);
 uint32_t srp_cluster_find(const srp_peers *t, uint64_t key);
 /* Finds or makes; SRP_NONE when the table is full. One that gets neither member nor packet must be handed to _release. */

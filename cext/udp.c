@@ -21,12 +21,14 @@ enum {
     PATIENCE = 96,         /* repetitions before a datagram is dropped; a call that sends gives one back */
     RECEIVE_TRIES = 8,     /* errors of earlier datagrams that one call looks past */
     TOO_BIG_LIMIT = 16,    /* trains refused for their size before trains are given up */
-    PASSES = 3,
+    PASSES = 6,            /* main, probe and pool; small datagrams and others of each */
+    TRAINS_AT_ONCE = 8,    /* messages of a call while trains come: half a megabyte at most */
+    TRAIN_LIKELY = 4096,   /* mean bytes of the last call's messages from which on they are taken for trains */
     SEGMENT_SPACE = CMSG_SPACE(sizeof(uint16_t)),
     PKTINFO_SPACE = CMSG_SPACE(sizeof(struct in_pktinfo))
 };
 
-const srp_udp_calls srp_udp_kernel = {recvmmsg, sendmmsg};
+const srp_udp_calls srp_udp_kernel = {recvmmsg, sendmmsg, setsockopt};
 
 const char *srp_udp_count_name(unsigned index)
 {
@@ -43,6 +45,7 @@ const char *srp_udp_count_name(unsigned index)
 void srp_udp_receiver_init(srp_udp_receiver *in)
 {
     in->got = in->next = in->offset = 0;
+    in->most = in->batch;
     for (uint32_t i = 0; i < in->batch; i++) {
         in->vectors[i] = (struct iovec){.iov_base = in->data + (size_t)i * in->stride, .iov_len = in->stride};
         in->messages[i] = (struct mmsghdr){.msg_hdr = {
@@ -68,7 +71,7 @@ int srp_udp_receive(srp_udp_receiver *in, int fd, uint16_t socket)
     int got, error;
     unsigned tries = 0;
     do {
-        got = in->calls->recvmmsg(fd, in->messages, in->batch, MSG_DONTWAIT, NULL);
+        got = in->calls->recvmmsg(fd, in->messages, in->most, MSG_DONTWAIT, NULL);
         error = errno;
         if (got < 0 && error != EINTR && error != EAGAIN && error != EWOULDBLOCK)
             in->count[SRP_UDP_IN_ERRORS]++;
@@ -78,11 +81,17 @@ int srp_udp_receive(srp_udp_receiver *in, int fd, uint16_t socket)
         return error == EAGAIN || error == EWOULDBLOCK || error == EINTR ? 0 : -error;
     in->got = (uint32_t)got;
     in->count[SRP_UDP_IN_CALLS] += got > 0;
+    if (in->stride == SRP_UDP_STRIDE_GRO && got > 0) {
+        uint64_t bytes = 0;
+        for (int i = 0; i < got; i++)
+            bytes += in->messages[i].msg_len;
+        in->most = bytes / (uint32_t)got >= TRAIN_LIKELY && in->batch > TRAINS_AT_ONCE ? TRAINS_AT_ONCE : in->batch;
+    }
     return got;
 }
 
-/* What the kernel says about message i: our address, the size of a train's datagrams, what it had to drop. */
-static void read_control(srp_udp_receiver *in, struct msghdr *message, uint32_t *local, uint32_t *segment)
+/* What the kernel says about a message: our address, the size of a train's datagrams. */
+static void read_control(struct msghdr *message, uint32_t *local, uint32_t *segment)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
@@ -93,11 +102,6 @@ static void read_control(srp_udp_receiver *in, struct msghdr *message, uint32_t 
             int size;
             memcpy(&size, CMSG_DATA(c), sizeof size);
             *segment = size > 0 ? (uint32_t)size : 0;
-        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-            uint32_t drops; /* of the socket since it was opened; wraps */
-            memcpy(&drops, CMSG_DATA(c), sizeof drops);
-            in->count[SRP_UDP_IN_KERNEL_DROPS] += (uint32_t)(drops - in->drops[in->socket]);
-            in->drops[in->socket] = drops;
         }
     }
 }
@@ -110,9 +114,9 @@ uint32_t srp_udp_take(srp_udp_receiver *in, srp_datagram *out, uint32_t max)
         struct mmsghdr *m = &in->messages[in->next];
         const struct sockaddr_in *source = &in->sources[in->next];
         uint8_t *data = in->vectors[in->next].iov_base;
-        uint32_t local = in->bound[in->socket], segment = 0, left = m->msg_len - in->offset;
+        uint32_t local = in->local[in->socket], segment = 0, left = m->msg_len - in->offset;
         uint64_t *count = in->offset == 0 ? in->count : NULL; /* once a message */
-        read_control(in, &m->msg_hdr, &local, &segment);
+        read_control(&m->msg_hdr, &local, &segment);
         if (segment == 0 || segment > m->msg_len)
             segment = m->msg_len;
         if (count && (m->msg_hdr.msg_flags & MSG_TRUNC))
@@ -154,6 +158,7 @@ uint32_t srp_udp_take(srp_udp_receiver *in, srp_datagram *out, uint32_t max)
 void srp_udp_sender_init(srp_udp_sender *out)
 {
     out->pass = out->next = out->single = out->too_big = 0;
+    out->passes = 0;
     out->patience = PATIENCE;
     out->suspect = 0;
     out->late = false;
@@ -173,10 +178,37 @@ void srp_udp_sender_init(srp_udp_sender *out)
     }
 }
 
-/* Main, probe and pool are sent one after the other, so that a mix of them still leaves in large batches. */
-static uint32_t pass_of(const srp_datagram *item)
+/* A smaller datagram that follows is the end of a train of larger ones, and leaves with it. */
+static bool ends_train(const srp_datagram *item)
 {
-    return item->socket < SRP_SOCKET_POOL ? item->socket : SRP_SOCKET_POOL;
+    const srp_datagram *last = item - 1;
+    return last->len > SRP_UDP_SMALL && last->addr == item->addr && last->port == item->port && last->local == item->local &&
+           last->socket == item->socket;
+}
+
+/* Main, probe and pool are sent one after the other, so that a mix of them still leaves in large batches; and of each the
+ * small datagrams before the others, so that DF is changed once for all of them. */
+static uint32_t pass_of(const srp_datagram *items, uint32_t i)
+{
+    const srp_datagram *item = &items[i];
+    uint32_t socket = item->socket < SRP_SOCKET_POOL ? item->socket : SRP_SOCKET_POOL;
+    return 2 * socket + (item->len > SRP_UDP_SMALL || (i > 0 && ends_train(item)));
+}
+
+/* Has a socket send with DF from now on, or without. */
+static void set_df(srp_udp_sender *out, uint32_t socket, bool df)
+{
+    df = df && out->small_df;
+    if ((bool)out->df[socket] == df)
+        return;
+    int mode = df ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT; /* neither listens to ICMP, which anybody can forge */
+    if (out->calls->setsockopt(out->fd, IPPROTO_IP, IP_MTU_DISCOVER, &mode, sizeof mode) == 0) {
+        out->df[socket] = df;
+        out->count[SRP_UDP_OUT_DF_CHANGES]++;
+    } else if (df) {
+        out->small_df = false;
+        out->count[SRP_UDP_OUT_DF_OFF]++;
+    }
 }
 
 static bool fits_train(const srp_udp_sender *out, const srp_datagram *last, const srp_datagram *item, uint32_t cars,
@@ -195,7 +227,7 @@ static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t 
     out->fd = -1;
     for (uint32_t i = out->next; i < count && vectors < SRP_UDP_BATCH; i++) {
         const srp_datagram *item = &items[i];
-        if (pass_of(item) != out->pass)
+        if (pass_of(items, i) != out->pass)
             continue;
         int fd = item->socket < out->sockets ? out->fds[item->socket] : -1;
         if (fd < 0) {
@@ -208,10 +240,11 @@ static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t 
         if (messages == 0) {
             out->fd = fd;
             socket = item->socket;
+            set_df(out, socket, out->pass % 2 == 0);
         } else if (item->socket != socket) {
             break;
         }
-        struct iovec *vector = &out->vectors[vectors++];
+        struct iovec *vector = &out->vectors[vectors];
         *vector = (struct iovec){.iov_base = item->data, .iov_len = item->len};
         if (messages > 0 && i >= out->single && fits_train(out, last, item, out->cars[messages - 1], bytes, segment)) {
             struct msghdr *m = &out->messages[messages - 1].msg_hdr;
@@ -221,7 +254,12 @@ static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t 
                 m->msg_control = out->controls[messages - 1];
                 m->msg_controllen += SEGMENT_SPACE;
             }
-            m->msg_iovlen++;
+            if (item->data == last->data + last->len) { /* a relayed train lies as it came */
+                vector[-1].iov_len += item->len;
+            } else {
+                m->msg_iovlen++;
+                vectors++;
+            }
             out->cars[messages - 1]++;
             bytes += item->len;
         } else {
@@ -231,9 +269,10 @@ static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t 
             to->sin_port = htons(item->port);
             m->msg_iov = vector;
             m->msg_iovlen = 1;
+            vectors++;
             m->msg_control = out->controls[messages] + SEGMENT_SPACE;
             m->msg_controllen = 0;
-            if (item->local && !out->bound[item->socket]) {
+            if (item->local && !out->local[item->socket]) {
                 struct in_pktinfo info = {.ipi_spec_dst.s_addr = htonl(item->local)};
                 memcpy(CMSG_DATA((struct cmsghdr *)m->msg_control), &info, sizeof info);
                 m->msg_controllen = PKTINFO_SPACE;
@@ -344,6 +383,13 @@ static enum srp_udp_state send_gathered(srp_udp_sender *out, uint32_t count)
             advance(out, out->from[sent]);
             return SRP_UDP_DONE;
         }
+        if (error == EMSGSIZE && out->pass % 2 == 0 && out->small_df) { /* an interface with an MTU below 576 */
+            out->small_df = false;
+            out->count[SRP_UDP_OUT_DF_OFF]++;
+            out->suspect = 0;
+            advance(out, out->from[sent]);
+            return SRP_UDP_DONE;
+        }
         if (may_be_late(error) && !out->late) {
             out->count[SRP_UDP_OUT_LATE_ERRORS]++;
             out->late = true;
@@ -358,8 +404,13 @@ static enum srp_udp_state send_gathered(srp_udp_sender *out, uint32_t count)
 
 enum srp_udp_state srp_udp_send(srp_udp_sender *out, const srp_datagram *items, uint32_t count)
 {
+    if (out->passes == 0)
+        for (uint32_t i = 0; i < count; i++)
+            out->passes |= 1u << pass_of(items, i);
     for (; out->pass < PASSES; out->pass++) {
         uint32_t messages;
+        if (!(out->passes >> out->pass & 1))
+            continue;
         while ((messages = gather(out, items, count)) > 0) {
             enum srp_udp_state state = send_gathered(out, messages);
             if (state != SRP_UDP_DONE)
@@ -367,7 +418,7 @@ enum srp_udp_state srp_udp_send(srp_udp_sender *out, const srp_datagram *items, 
         }
         out->next = out->single = 0;
     }
-    out->pass = 0;
+    out->pass = out->passes = 0;
     out->suspect = 0;
     return SRP_UDP_DONE;
 }
@@ -376,11 +427,11 @@ uint32_t srp_udp_give_up(srp_udp_sender *out, const srp_datagram *items, uint32_
 {
     uint32_t given_up = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t pass = pass_of(&items[i]);
+        uint32_t pass = pass_of(items, i);
         given_up += pass > out->pass || (pass == out->pass && i >= out->next);
     }
     out->count[SRP_UDP_DROP_JAMMED] += given_up;
-    out->pass = out->next = out->single = 0;
+    out->pass = out->next = out->single = out->passes = 0;
     out->suspect = 0;
     out->late = false;
     return given_up;
@@ -430,11 +481,9 @@ int srp_udp_prepare(int fd, int receive_bytes, int send_bytes)
     uint16_t port;
     int error = srp_udp_name(fd, &addr, &port);
     if (!error)
-        error = set(fd, IPPROTO_IP, IP_PKTINFO, addr == 0);
-    if (!error)
-        error = set(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
+        error = srp_udp_set_pktinfo(fd, addr == 0);
     /* Without DF and whatever an ICMP message says about the path: a packet of 1421 bytes passes links with a smaller
-     * MTU in fragments, and nobody can make us fragment by forging ICMP. */
+     * MTU in fragments, and nobody can make us fragment by forging ICMP. The sender changes it for small ones. */
     if (!error)
         error = set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT);
     if (error)
@@ -445,6 +494,11 @@ int srp_udp_prepare(int fd, int receive_bytes, int send_bytes)
     if (!error && set(fd, SOL_SOCKET, SO_SNDBUFFORCE, send_bytes) < 0)
         error = set(fd, SOL_SOCKET, SO_SNDBUF, send_bytes);
     return error;
+}
+
+int srp_udp_set_pktinfo(int fd, bool on)
+{
+    return set(fd, IPPROTO_IP, IP_PKTINFO, on);
 }
 
 int srp_udp_set_gro(int fd, bool on)

@@ -1,13 +1,19 @@
 /* UDP over IPv4 in batches: recvmmsg into arrays of srp_datagram, sendmmsg out of them.
  *
  * Nothing here blocks, allocates or keeps state outside the caller's structs. Every datagram that is not delivered has a
- * counter with its reason. The two system calls go through srp_udp_calls, so that tests and fault injection can stand
+ * counter with its reason. The system calls go through srp_udp_calls, so that tests and fault injection can stand
  * between this code and the kernel.
  *
- * Kernel features beyond plain batches: IP_PKTINFO (own address of each datagram, for sockets bound to any address; it
- * costs a twentieth of an echo's time, so sockets bound to one address go without), SO_RXQ_OVFL (datagrams that the
- * kernel dropped for want of buffer), UDP_GRO (a train of equal datagrams received as one) and UDP_SEGMENT (sent as
- * one). The last two are probed, and UDP_SEGMENT is given up when the kernel refuses it later. */
+ * Kernel features beyond plain batches:
+ * - IP_PKTINFO: own address of each datagram, for sockets bound to any address on a machine with several. It costs a
+ *   twentieth of an echo's time, so whoever can only have one address goes without.
+ * - UDP_GRO, UDP_SEGMENT: a train of equal datagrams received and sent as one. Probed; UDP_SEGMENT is given up when the
+ *   kernel refuses it later.
+ * - DF on small datagrams (IP_MTU_DISCOVER): the kernel draws an identification for every datagram that may be
+ *   fragmented, a fifteenth of an echo's time. What fits the 576 bytes that every host takes (RFC 791) needs no fragments;
+ *   larger ones go without DF, so that they pass links with a small MTU in pieces. Given up when the kernel refuses it.
+ * What the kernel dropped for want of buffer is asked for now and then (SO_MEMINFO): SO_RXQ_OVFL would say it with every
+ * datagram, for another fortieth. */
 #ifndef SRP_UDP_H
 #define SRP_UDP_H
 
@@ -25,6 +31,7 @@
 #define SRP_UDP_BATCH 256        /* most messages of one call, either way */
 #define SRP_UDP_TRAIN 64         /* most datagrams of a train (UDP_MAX_SEGMENTS before Linux 6.9) */
 #define SRP_UDP_TRAIN_BYTES 65000
+#define SRP_UDP_SMALL 548        /* bytes of payload in an IPv4 datagram of 576, header without options */
 /* Distance of received messages in memory: more than one holds, and an odd number of cache lines, so that the first
  * lines of a batch do not all compete for the same places of the cache. */
 #define SRP_UDP_STRIDE 1600      /* a datagram of 1421 bytes at most is a packet; what is longer is cut and counted */
@@ -33,9 +40,10 @@
 typedef struct srp_udp_calls {
     int (*recvmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
     int (*sendmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags);
+    int (*setsockopt)(int fd, int level, int option, const void *value, socklen_t size);
 } srp_udp_calls;
 
-extern const srp_udp_calls srp_udp_kernel; /* the two of libc */
+extern const srp_udp_calls srp_udp_kernel; /* those of libc */
 
 /* Counters: an array of uint64_t in the caller's hands, written by one thread. */
 #define SRP_UDP_COUNTS(X)                                                                                             \
@@ -45,7 +53,7 @@ extern const srp_udp_calls srp_udp_kernel; /* the two of libc */
     X(IN_TRAINS, "in_trains")                 /* messages that held several datagrams (UDP_GRO) */                    \
     X(IN_CUT, "in_cut")                       /* longer than the buffer: the rest was cut off */                      \
     X(IN_NO_SOURCE, "in_no_source")           /* dropped: source port 0 or source address 0.0.0.0 */                  \
-    X(IN_KERNEL_DROPS, "in_kernel_drops")     /* dropped by the kernel before we read (SO_RXQ_OVFL) */                \
+    X(IN_KERNEL_DROPS, "in_kernel_drops")     /* dropped by the kernel before we read (SO_MEMINFO) */                 \
     X(IN_ERRORS, "in_errors")                 /* recvmmsg calls that failed, but for EAGAIN and EINTR */              \
     X(OUT_CALLS, "out_calls")                 /* sendmmsg calls that sent something */                                \
     X(OUT_DATAGRAMS, "out_datagrams")                                                                                 \
@@ -59,6 +67,8 @@ extern const srp_udp_calls srp_udp_kernel; /* the two of libc */
     X(OUT_LATE_ERRORS, "out_late_errors")     /* the error of an earlier datagram (ICMP), repeated */                 \
     X(OUT_TRAIN_REFUSED, "out_train_refused") /* trains sent again as single datagrams */                             \
     X(OUT_TRAIN_OFF, "out_train_off")         /* times that UDP_SEGMENT was given up */                               \
+    X(OUT_DF_CHANGES, "out_df_changes")       /* times that a socket turned from small datagrams to others, or back */ \
+    X(OUT_DF_OFF, "out_df_off")               /* times that DF on small datagrams was given up */                     \
     X(DROP_FORBIDDEN, "out_drop_forbidden")   /* datagrams dropped: EPERM, EACCES (a firewall, broadcast) */          \
     X(DROP_UNREACHABLE, "out_drop_unreachable") /* ENETUNREACH, EHOSTUNREACH, ENETDOWN, ECONNREFUSED and the like */  \
     X(DROP_ADDRESS, "out_drop_address")       /* EINVAL, EADDRNOTAVAIL: port 0, or our address is gone */             \
@@ -81,12 +91,12 @@ const char *srp_udp_count_name(unsigned index); /* "in_calls", …; NULL beyond 
 typedef struct srp_udp_receiver {
     const srp_udp_calls *calls;
     uint64_t *count;  /* SRP_UDP_COUNT of them */
-    uint32_t *drops;  /* by socket: what SO_RXQ_OVFL showed last */
-    const uint32_t *bound; /* by socket: the address it is bound to, 0: any, then IP_PKTINFO tells */
+    const uint32_t *local; /* by socket: the only own address that its datagrams can have, 0: IP_PKTINFO tells */
     uint8_t *data;    /* batch * stride bytes */
     uint32_t stride;  /* SRP_UDP_STRIDE or, for sockets with UDP_GRO, SRP_UDP_STRIDE_GRO */
     uint32_t batch;   /* messages of one call, 1 … SRP_UDP_BATCH */
 
+    uint32_t most;    /* messages of the next call: fewer when trains come, so that they stay in the processor's cache */
     uint32_t got;     /* messages of the last call … */
     uint32_t next;    /* … where srp_udp_take() stands in them … */
     uint32_t offset;  /* … and in the bytes of that one */
@@ -110,11 +120,14 @@ typedef struct srp_udp_sender {
     const srp_udp_calls *calls;
     uint64_t *count;     /* SRP_UDP_COUNT of them */
     const int *fds;      /* by socket; -1: not open */
-    const uint32_t *bound; /* by socket: the address it is bound to, 0: any, then .local is the source */
-    uint32_t sockets;    /* length of both */
+    const uint32_t *local; /* by socket: the only address that it can send from, 0: .local of the datagram is the source */
+    uint8_t *df;         /* by socket: it sends with DF now; false as srp_udp_prepare() leaves it */
+    uint32_t sockets;    /* length of all three */
     bool trains;         /* UDP_SEGMENT is in use */
+    bool small_df;       /* small datagrams go with DF */
 
     uint32_t pass, next; /* how far the caller's array has been sent */
+    uint32_t passes;     /* which passes it needs, as bits */
     uint32_t single;     /* items before this one go singly, their train was refused … */
     int suspect;         /* … with this errno, not yet known whose fault it is */
     uint32_t patience;   /* repetitions left for want of buffers: used up by each, regained slowly by success */
@@ -137,8 +150,8 @@ enum srp_udp_state {
     SRP_UDP_STALLED  /* the system has no buffers: call again with the same items a moment later */
 };
 
-/* Sends items of all sockets: those of the main socket first, then the probe's, then the pool's; in order within each.
- * After anything but SRP_UDP_DONE the caller comes back with the same items and count. */
+/* Sends items of all sockets: those of the main socket first, then the probe's, then the pool's; of each the small ones
+ * first, then the others, in order within these. After anything but SRP_UDP_DONE the caller comes back with the same items and count. */
 enum srp_udp_state srp_udp_send(srp_udp_sender *out, const srp_datagram *items, uint32_t count);
 
 /* Gives up what srp_udp_send() has not sent of these items; how many those were. */
@@ -150,6 +163,7 @@ int srp_udp_send_one(const srp_udp_calls *calls, uint64_t *count, int fd, const 
 /* Sockets. All return 0 or a descriptor, else -errno. */
 int srp_udp_open(uint32_t addr, uint16_t port);          /* bound, close-on-exec, without the options below */
 int srp_udp_prepare(int fd, int receive_bytes, int send_bytes); /* a bound one: all options but GRO; buffers as near as allowed */
+int srp_udp_set_pktinfo(int fd, bool on);
 int srp_udp_set_gro(int fd, bool on);
 bool srp_udp_can_segment(int fd);
 uint32_t srp_udp_drops(int fd);                          /* dropped by the kernel so far (SO_MEMINFO) */

@@ -49,11 +49,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     CHECK(memcmp(one, two, 20) == 0);
 
     const srp_sip_key key = {len, at};
-    const uint64_t sip = srp_sip(&key, data, len);
+    const uint64_t sip = srp_sip(&key, data, len), mac = srp_mac(&key, data, len);
     uint8_t *moved = malloc(len + 1); /* another alignment */
     CHECK(moved != NULL);
     memcpy(moved + 1, data, len);
-    CHECK(srp_sip(&key, moved + 1, len) == sip);
+    CHECK(srp_sip(&key, moved + 1, len) == sip && srp_mac(&key, moved + 1, len) == mac);
+    uint64_t word = 0;
+    for (size_t i = 0; i < 8 && len >= 8; i++) word |= (uint64_t)data[i] << (8 * i);
+    CHECK(len < 8 || srp_sip_word(&key, word) == srp_sip(&key, data, 8));
     free(moved);
     return 0;
 }

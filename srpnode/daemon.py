@@ -119,6 +119,7 @@ class Daemon:
             service.forget(address, port)
         for worker in self.workers:
             worker.start()
+            worker.follow(self.addresses)
         for worker in self.workers:
             worker.check(BEAT_TIMEOUT_S)
         self._announce()
@@ -324,6 +325,7 @@ class Daemon:
     def _follow_addresses(self) -> None:
         seen = self._reflection.seen if self._reflection else ""
         for worker in self.workers:
+            worker.follow(self.addresses)
             old = worker.advertised
             if worker.advertise(self.addresses, seen):
                 self.tell.tell(

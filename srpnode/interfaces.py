@@ -59,6 +59,13 @@ class Snapshot:
         """True for an address of the machine itself; False for the mapping of a NAT in front of it."""
         return address.startswith("127.") or any(item.address == address for item in self.addresses)
 
+    def only(self) -> str:
+        """The only address of this machine besides 127.0.0.1; "" when there are several, or it is not known."""
+        others = {item.address for item in self.addresses} - {LOOPBACK}
+        if len(others) > 1 or not self.addresses:
+            return ""
+        return others.pop() if others else LOOPBACK
+
     def advertised(self, listen: Listen, seen: str = "") -> str:
         """The address that peers are told for one [[listen]]: as configured, else our own; when that is private, the
         public one as others see us (a 1:1 NAT)."""

@@ -54,6 +54,7 @@ class Worker:
         self.advertised = addresses.advertised(listen)
         self.nat_type = info.NAT_UNRESTRICTED if listen.nat == "static" else NAT_UNKNOWN
         self._reflected = ""
+        self._only = ""
         try:
             main = kept.open_udp(listen.address, listen.port)
             probe = kept.open_udp(listen.address, listen.probe_port)
@@ -98,6 +99,17 @@ class Worker:
     def start(self) -> None:
         """Starts the loop's thread."""
         self.loop.start(f"srp-{self.listen.name}")
+
+    def follow(self, addresses: Snapshot) -> None:
+        """Tells the loop whether this machine has one address or several. Raises StartError."""
+        only = addresses.only()
+        if only == self._only:
+            return
+        try:
+            self.loop.only_address(number(only) if only else 0, COMMAND_TIMEOUT_S)
+        except (TimeoutError, RuntimeError, OSError) as error:
+            raise StartError(f"{self.listen.name}: the loop does not answer: {error}") from None
+        self._only = only
 
     def check(self, timeout_s: float) -> None:
         """Sees that the loop handles datagrams, its own one or others. Raises StartError when it does not in time."""

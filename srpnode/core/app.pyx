@@ -48,6 +48,7 @@ from srpnode.core.types cimport (
     SRP_USR3,
     srp_cluster_find,
     srp_cluster_key,
+    srp_cluster_mark,
     srp_datagram,
     srp_frame,
     srp_frame_decode,
@@ -172,15 +173,15 @@ cdef void met_peer(State *s, uint32_t slot, const uint8_t *cluster, const uint8_
 cdef void met_by_frame(State *s, uint32_t slot, const uint8_t *data, srp_frame *frame) noexcept nogil:
     """Likewise, by the cluster and subcluster that a frame of the peer names."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
-    cdef uint64_t key
+    cdef uint64_t mark
     if c.len != 32:
         return
-    if s.owns == 0 and srp_unset(data, u):
+    if s.owns == 0 and (u.len == 32 or srp_unset(data, u)):
         # What most pings do: name the same cluster again.
-        key = srp_cluster_key(&s.peers, data + c.at, 32, NULL, 0)
-        if s.peers.peer[slot].last_cluster == key:
+        mark = srp_cluster_mark(data + c.at, data + u.at if u.len == 32 else NULL)
+        if s.peers.peer[slot].last_cluster == mark:
             return
-        s.peers.peer[slot].last_cluster = key
+        s.peers.peer[slot].last_cluster = mark
     if s.owns != 0 and u.len == 32:
         met_peer(s, slot, data + c.at, data + u.at)
     elif srp_unset(data, u):

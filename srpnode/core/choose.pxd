@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from srpnode.core.state cimport State
 
@@ -10,7 +10,11 @@ cdef struct Choice:
     uint32_t count
     uint32_t friends        # how many of them share the cluster: they stand first
 
-cdef bint proven(State *s, uint32_t slot) noexcept nogil
+cdef inline bint proven(State *s, uint32_t slot) noexcept nogil:
+    """Whether the endpoint answered a ping that only it could answer, within four keep-alives."""
+    cdef int64_t at = s.peers.peer[slot].last_proof_us
+    return at >= 0 and s.now.mono_us - at < 4 * s.keep_alive_us
+
 cdef bint silent(State *s, uint32_t slot) noexcept nogil
 cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
                          Choice *without) noexcept nogil

@@ -22,11 +22,6 @@ cdef enum:
     SILENT_US = 1000000
     OTHER_RANK_US = 100000000
 
-cdef bint proven(State *s, uint32_t slot) noexcept nogil:
-    """Whether the endpoint answered a ping that only it could answer, within four keep-alives."""
-    cdef int64_t at = s.peers.peer[slot].last_proof_us
-    return at >= 0 and s.now.mono_us - at < 4 * s.keep_alive_us
-
 cdef bint among(Choice *choice, uint32_t slot) noexcept nogil:
     cdef uint32_t i
     for i in range(choice.count):
@@ -39,8 +34,9 @@ cdef bint silent(State *s, uint32_t slot) noexcept nogil:
     cdef srp_peer *p = &s.peers.peer[slot]
     return p.last_ping_us >= 0 and s.now.mono_us - p.last_ping_us > SILENT_US
 
-cdef bint fit(State *s, Choice *choice, uint32_t slot, Choice *without) noexcept nogil:
-    return proven(s, slot) and not among(choice, slot) and not among(without, slot) and (s.reference or not silent(s, slot))
+cdef bint fit(State *s, Choice *choice, uint32_t slot, Choice *without, bint silent_too) noexcept nogil:
+    return proven(s, slot) and not among(choice, slot) and not among(without, slot) \
+        and (silent_too or s.reference or not silent(s, slot))
 
 cdef bint among_first(Choice *choice, uint32_t count, uint32_t slot) noexcept nogil:
     cdef uint32_t i
@@ -49,7 +45,7 @@ cdef bint among_first(Choice *choice, uint32_t count, uint32_t slot) noexcept no
             return True
     return False
 
-cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without) noexcept nogil:
+cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without, bint silent_too=False) noexcept nogil:
     """Takes members of one cluster from its ring and leaves the cursor behind the last one looked at."""
     cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
     cdef srp_cluster *c
@@ -70,7 +66,7 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
         m = &s.peers.member[c.ring]
         c.ring = m.ring_next
         steps -= 1
-        if s.peers.peer[m.peer].live_at == <uint32_t>SRP_NONE or not fit(s, choice, m.peer, without):
+        if s.peers.peer[m.peer].live_at == <uint32_t>SRP_NONE or not fit(s, choice, m.peer, without, silent_too):
             continue
         choice.peer[choice.count] = m.peer
         choice.count += 1
@@ -121,13 +117,18 @@ cdef uint32_t turn_best(State *s, Choice *choice, uint64_t key, uint32_t want, u
 
 cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
                          Choice *without) noexcept nogil:
-    """Adds live members of the subcluster, then of the cluster (keys; 0 = none), until there are `want`."""
+    """Adds live members of the subcluster, then of the cluster (keys; 0 = none), until there are `want`.
+
+    Where these are too few, also those whose last ping is unanswered: a join comes once, and a busy peer answers late.
+    """
+    cdef bint silent_too
     if want > CHOOSE_MAX:
         want = CHOOSE_MAX
-    if subcluster != 0:
-        turn(s, choice, subcluster, want, without)
-    if cluster != 0:
-        turn(s, choice, cluster, want, without)
+    for silent_too in range(2):
+        if subcluster != 0:
+            turn(s, choice, subcluster, want, without, silent_too)
+        if cluster != 0 and choice.count < want:
+            turn(s, choice, cluster, want, without, silent_too)
     choice.friends = choice.count
 
 cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil:
@@ -144,9 +145,9 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
         b = s.peers.live[draw_below(s, s.peers.live_count)]
         if p[b].distance_ms < p[a].distance_ms:
             a, b = b, a
-        if not fit(s, choice, a, without):
+        if not fit(s, choice, a, without, False):
             a = b
-            if not fit(s, choice, a, without):
+            if not fit(s, choice, a, without, False):
                 continue
         choice.peer[choice.count] = a
         choice.count += 1

@@ -308,14 +308,16 @@ def sha1(*parts):
     return _digest(parts, False)
 
 
-def siphash(bytes key not None, bytes data not None):
-    """SipHash-2-4 of data under a 16-byte key (little-endian halves, as in its paper)."""
+def siphash(bytes key not None, bytes data not None, int rounds=2):
+    """SipHash-2-4 (rounds=1: SipHash-1-3) of data under a 16-byte key (little-endian halves, as in its paper)."""
     cdef srp_sip_key flat
     if len(key) != 16:
         raise ValueError("the key is 16 bytes")
     flat.k0 = int.from_bytes(key[:8], "little")
     flat.k1 = int.from_bytes(key[8:], "little")
-    return srp_sip(&flat, PyBytes_AS_STRING(data), len(data))
+    if rounds == 1:
+        return srp_sip(&flat, PyBytes_AS_STRING(data), len(data))
+    return srp_mac(&flat, PyBytes_AS_STRING(data), len(data))
 
 
 def summarize(packet_ids, str prefix not None=""):

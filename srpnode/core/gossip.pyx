@@ -199,7 +199,7 @@ cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot)
     if span.len != 32:
         drop(s, SRP_DROP_packet_id)
         return
-    if gated(s, &s.gate_publish, srp_sip(&s.key, id, 32), <uint32_t>(6 * s.keep_alive_us // 1000)):
+    if gated(s, &s.gate_publish, s.packet_key if s.packet_key else srp_sip(&s.key, id, 32), <uint32_t>(6 * s.keep_alive_us // 1000)):
         return
     if srp_store_find(&s.store, id) != <uint32_t>SRP_NONE:
         drop(s, SRP_DROP_duplicate)

@@ -38,6 +38,7 @@ from srpnode.core.types cimport (
     SRP_DROP_deferred_full,
     SRP_DROP_duplicate,
     SRP_DROP_hops,
+    SRP_DROP_queue_full,
     SRP_DROP_relay_budget,
     SRP_DROP_rendezvous_unknown,
     SRP_DROP_scope,
@@ -92,6 +93,7 @@ from srpnode.core.types cimport (
     srp_recent_add,
     srp_recent_find,
     srp_sip,
+    srp_sip_word,
     srp_span,
     srp_unset,
 )
@@ -107,13 +109,46 @@ cdef enum:
 
 # --- introductions ----------------------------------------------------------------------------------------------------
 
-cdef bint build_intro(State *s, srp_packet *packet, srp_peer *about, bint rendezvous, uint8_t **at, uint32_t *size) noexcept nogil:
-    """Writes the introduction that describes a peer, at its proven endpoint, to the slab."""
+ctypedef struct Introducing:
+    srp_packet packet
+    char time_ms[20]
+    uint64_t id[4]
+    uint8_t *about                      # the introduction that describes the joiner, the same for everybody; NULL: not written yet
+    uint32_t size
+
+cdef void start_introducing(State *s, Introducing *x, srp_datagram *d, srp_frame *frame) noexcept nogil:
+    """What the introductions that follow one join have in common."""
+    cdef int64_t value = s.now.wall_ms
+    cdef uint32_t n = 0
+    cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
+    while value > 0 and n < 20:
+        n += 1
+        x.time_ms[20 - n] = <char>(48 + value % 10)
+        value = value // 10
+    srp_packet_init(&x.packet, SRP_INTRO)
+    x.packet.hops = frame.hops + 1
+    x.packet.field[SRP_CLUSTER_ID].at = d.data + c.at
+    x.packet.field[SRP_CLUSTER_ID].len = c.len
+    x.packet.field[SRP_SUBCLUSTER_ID].at = d.data + sub.at
+    x.packet.field[SRP_SUBCLUSTER_ID].len = sub.len
+    x.packet.field[SRP_USR1].at = <const uint8_t *>x.time_ms + 20 - n
+    x.packet.field[SRP_USR1].len = n
+    x.packet.field[SRP_PACKET_ID].at = <const uint8_t *>x.id
+    x.packet.field[SRP_PACKET_ID].len = 32
+    x.about = NULL
+
+cdef bint build_intro(State *s, Introducing *x, srp_peer *about, bint rendezvous, uint8_t **at, uint32_t *size) noexcept nogil:
+    """Writes the introduction that describes a peer, at its proven endpoint, to the slab.
+
+    Its packetId is drawn: receivers remember it only so as not to take one introduction twice.
+    """
     cdef srp_message message
+    cdef srp_packet *packet = &x.packet
     cdef uint32_t offset
     at[0] = out_reserve(s)
     if at[0] == NULL:
         return False
+    draw_id(s, <uint8_t *>x.id)
     message.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_RESPONDER_PEER_ID) | (1u << SRP_KEY_NAT_TYPE) \
         | (1u << SRP_KEY_ADDRESS) | (1u << SRP_KEY_PORT) | (1u << SRP_KEY_IS_RENDEZVOUS)
     message.truth = (1u << SRP_KEY_IS_RENDEZVOUS) if rendezvous else 0
@@ -149,38 +184,21 @@ cdef bint may_be_introduced(State *s, uint32_t slot, bint friend) noexcept nogil
     p.used_introductions += 1
     return True
 
-cdef void introduce(State *s, srp_datagram *d, srp_frame *frame, uint32_t a, uint32_t b, bint rendezvous) noexcept nogil:
+cdef void introduce(State *s, Introducing *x, uint32_t joiner, uint32_t other, bint rendezvous) noexcept nogil:
     """Tells each of two proven peers about the other. Both datagrams leave next to each other: the sides should start
     together, or the first one's ping makes the second believe that it is connected already."""
-    cdef srp_packet packet
-    cdef srp_peer *pa = &s.peers.peer[a]
-    cdef srp_peer *pb = &s.peers.peer[b]
-    cdef uint8_t *about_a
-    cdef uint8_t *about_b
-    cdef uint32_t size_a, size_b, used = s.slab_used
-    cdef char digits[20]
-    cdef int64_t value = s.now.wall_ms
-    cdef uint32_t n = 0
-    cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
-    while value > 0 and n < 20:
-        n += 1
-        digits[20 - n] = <char>(48 + value % 10)
-        value = value // 10
-    srp_packet_init(&packet, SRP_INTRO)
-    packet.hops = frame.hops + 1
-    packet.field[SRP_CLUSTER_ID].at = d.data + c.at
-    packet.field[SRP_CLUSTER_ID].len = c.len
-    packet.field[SRP_SUBCLUSTER_ID].at = d.data + sub.at
-    packet.field[SRP_SUBCLUSTER_ID].len = sub.len
-    packet.field[SRP_USR1].at = <const uint8_t *>digits + 20 - n
-    packet.field[SRP_USR1].len = n
-    if not build_intro(s, &packet, pa, rendezvous, &about_a, &size_a):
+    cdef uint8_t *at
+    cdef uint32_t size
+    if s.out_count + 2 > s.out_capacity:
+        drop(s, SRP_DROP_queue_full)
         return
-    if not build_intro(s, &packet, pb, rendezvous, &about_b, &size_b) or s.out_count + 2 > s.out_capacity:
-        s.slab_used = used
+    if x.about == NULL and not build_intro(s, x, &s.peers.peer[joiner], rendezvous, &x.about, &x.size):
+        x.about = NULL
         return
-    out_to(s, pb, about_a, size_a)
-    out_to(s, pa, about_b, size_b)
+    if not build_intro(s, x, &s.peers.peer[other], rendezvous, &at, &size):
+        return
+    out_to(s, &s.peers.peer[other], x.about, x.size)
+    out_to(s, &s.peers.peer[joiner], at, size)
     s.counter[SRP_COUNT_introductions] += 1
     if rendezvous:
         s.counter[SRP_COUNT_rendezvous] += 1
@@ -204,8 +222,10 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
     another: it joined another subcluster before. Reference peers that met there take no second introduction, but a join they do.
     """
     cdef Choice choice
+    cdef Introducing x
     cdef uint32_t i, other
     cdef bint friend
+    start_introducing(s, &x, d, frame)
     choice.count = 0
     if s.reference:
         choose_friends(s, &choice, 0, cluster, 1, met)
@@ -223,7 +243,7 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
             continue
         if not may_be_introduced(s, slot, friend):
             return
-        introduce(s, d, frame, slot, other, False)
+        introduce(s, &x, slot, other, False)
         if friend and meets_by_pong(s, slot, other):
             echo_later(s, d, frame, slot, other, DEFER_US)
             echo_later(s, d, frame, slot, other, ECHO_AGAIN_US)
@@ -308,7 +328,7 @@ cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
     cdef uint32_t prefix = srp_prefix(addr)
     if s.limits.relayed_joins_per_minute == 0:
         return True
-    return srp_meter_use(&s.join_targets, srp_sip(&s.key, &prefix, 4), s.minute, 1) <= s.limits.relayed_joins_per_minute
+    return srp_meter_use(&s.join_targets, srp_sip_word(&s.key, prefix), s.minute, 1) <= s.limits.relayed_joins_per_minute
 
 cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot, uint64_t sub,
                   uint64_t cluster) noexcept nogil:
@@ -402,7 +422,7 @@ cdef void echo_later(State *s, srp_datagram *d, srp_frame *frame, uint32_t to, u
         return
     srp_packet_init(&packet, SRP_JOIN)
     packet.hops = SRP_HOPS_MAX
-    draw_id(s, id)
+    draw_id(s, <uint8_t *>id)
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     packet.field[SRP_CLUSTER_ID].at = d.data + c.at
@@ -509,6 +529,7 @@ cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_mes
     The reference's answer carries no rendezvousPeerId (and is never acted upon there): it is taken as meant for us.
     """
     cdef uint32_t other
+    cdef Introducing x
     if SRP_HAS(message, SRP_KEY_RENDEZVOUS_PEER_ID) and memcmp(message.rendezvous_peer_id, s.peer_id, 32) != 0:
         drop(s, SRP_DROP_rendezvous_unknown)
         return
@@ -519,7 +540,8 @@ cdef void answer_rendezvous(State *s, srp_datagram *d, srp_frame *frame, srp_mes
         drop(s, SRP_DROP_rendezvous_unknown)
         return
     if may_be_introduced(s, other, True) and may_be_introduced(s, slot, True):
-        introduce(s, d, frame, slot, other, True)
+        start_introducing(s, &x, d, frame)
+        introduce(s, &x, slot, other, True)
 
 cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """A join from a proven source."""

@@ -45,6 +45,7 @@ from srpnode.core.reach cimport (
     on_ping,
     on_pong,
     park,
+    renew_ids,
     send_proof_ping,
     settle_challenges,
     unpark,
@@ -54,6 +55,7 @@ from srpnode.core.state cimport (
     SRP_EVENTS,
     SRP_POOL,
     SRP_RULES_MAX,
+    Ahead,
     Attempt,
     Challenge,
     Deferred,
@@ -112,11 +114,11 @@ from srpnode.core.types cimport (
     srp_endpoint_hash,
     srp_frame,
     srp_frame_decode,
-    srp_index_prefetch,
     srp_message,
     srp_message_read,
     srp_meter_cell,
     srp_meter_init,
+    srp_meter_prefetch,
     srp_meter_use,
     srp_now,
     srp_part,
@@ -124,6 +126,8 @@ from srpnode.core.types cimport (
     srp_peers_at,
     srp_peers_bytes,
     srp_peers_init,
+    srp_peers_prefetch,
+    srp_peers_prefetch_cell,
     srp_prefix,
     srp_recent_cell,
     srp_recent_cells,
@@ -131,6 +135,7 @@ from srpnode.core.types cimport (
     srp_recent_prefetch,
     srp_sha256,
     srp_sip,
+    srp_sip_word,
     srp_span,
     srp_store_bytes,
     srp_store_init,
@@ -145,7 +150,7 @@ cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have t
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
-    PREFETCH = 4                # datagrams ahead
+    AHEAD = 32                  # datagrams whose memory is fetched before the first of them is handled
 
 # --- receiving ----------------------------------------------------------------------------------------------------------
 
@@ -168,13 +173,12 @@ cdef bint cluster_allowed(State *s, uint8_t *data, srp_frame *frame) noexcept no
             return s.cluster_rules_allow
     return not s.cluster_rules_allow
 
-cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) noexcept nogil:
+cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, Ahead *ahead) noexcept nogil:
     """Counts a datagram against its endpoint (reference: publish and join apart from the rest), address and prefix."""
     cdef srp_peer *p
     cdef bint replicated = kind == SRP_PUBLISH or kind == SRP_JOIN
     cdef uint32_t quota = s.limits.replicated_per_minute if replicated else s.limits.control_per_minute
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
-    cdef uint32_t prefix = srp_prefix(d.addr)
     cdef uint64_t key
     if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
         p = &s.peers.peer[slot]
@@ -191,16 +195,16 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot) n
                 used = p.used_control
         else:
             key = (<uint64_t>d.addr << 17) | (<uint64_t>d.port << 1) | replicated
-            used = srp_meter_use(&s.endpoints, srp_sip(&s.key, &key, 8), s.minute, 1)
+            used = srp_meter_use(&s.endpoints, srp_sip_word(&s.key, key), s.minute, 1)
         if used > quota:
             drop(s, SRP_DROP_rate_endpoint)
             return False
     if s.limits.address_per_minute != 0:
-        if srp_meter_use(&s.addresses, srp_sip(&s.key, &d.addr, 4), s.minute, weight) > s.limits.address_per_minute:
+        if srp_meter_use(&s.addresses, ahead.address, s.minute, weight) > s.limits.address_per_minute:
             drop(s, SRP_DROP_rate_address)
             return False
     if s.limits.prefix_per_minute != 0:
-        if srp_meter_use(&s.prefixes, srp_sip(&s.key, &prefix, 4), s.minute, weight) > s.limits.prefix_per_minute:
+        if srp_meter_use(&s.prefixes, ahead.prefix, s.minute, weight) > s.limits.prefix_per_minute:
             drop(s, SRP_DROP_rate_prefix)
             return False
     return True
@@ -247,7 +251,7 @@ cdef void after_proof(State *s, srp_datagram *d) noexcept nogil:
     else:
         welcome(s, slot, &waiting, &frame, &message)
 
-cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
+cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
     cdef srp_frame frame
     cdef srp_message message
     cdef uint32_t slot
@@ -276,13 +280,13 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     if d.port == s.port and (d.addr == s.address or d.addr == d.local):
         drop(s, SRP_DROP_own_source)
         return
-    slot = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, d.addr, d.port), d.addr, d.port)
+    slot = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
     if s.attempts != 0:
         d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
     # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
     if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, &frame) != NULL) \
-            and not within_rates(s, d, frame.type, slot):
+            and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
         drop(s, SRP_DROP_unproven)
@@ -313,6 +317,7 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     elif frame.type == SRP_JOIN:
         on_join(s, d, &frame, &message, slot)
     elif frame.type == SRP_PUBLISH:
+        s.packet_key = ahead.packet
         on_publish(s, d, &frame, slot)
     elif frame.type == SRP_STREAM:
         on_stream(s, d, &frame, slot)
@@ -323,10 +328,19 @@ cdef void receive_one(State *s, srp_datagram *d) noexcept nogil:
     else:
         on_intro(s, d, &frame, &message, slot)
 
-cdef inline void look_ahead(State *s, srp_datagram *d) noexcept nogil:
-    """Has the memory fetched that a datagram will need soon: its sender's place, and of a publish its gate and cache cells."""
+cdef inline void look_ahead(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
+    """Has the memory fetched that a datagram will need soon: its sender's place, the meters of its address, and of a publish
+    packet its gate and cache cells."""
     cdef uint32_t at = 23, i
-    srp_index_prefetch(&s.peers.by_endpoint, srp_endpoint_hash(&s.peers, d.addr, d.port))
+    ahead.endpoint = srp_endpoint_hash(&s.peers, d.addr, d.port)
+    srp_peers_prefetch_cell(&s.peers, ahead.endpoint)
+    if s.limits.address_per_minute != 0:
+        ahead.address = srp_sip_word(&s.key, d.addr)
+        srp_meter_prefetch(&s.addresses, ahead.address)
+    if s.limits.prefix_per_minute != 0:
+        ahead.prefix = srp_sip_word(&s.key, srp_prefix(d.addr))
+        srp_meter_prefetch(&s.prefixes, ahead.prefix)
+    ahead.packet = 0
     if d.len < 200 or d.data[4] != SRP_PUBLISH:
         return
     for i in range(3):  # past clusterId, subclusterId and previousId
@@ -334,7 +348,8 @@ cdef inline void look_ahead(State *s, srp_datagram *d) noexcept nogil:
         if at > d.len - 34:
             return
     if d.data[at] == 0 and d.data[at + 1] == 32:
-        srp_recent_prefetch(&s.gate_publish, srp_sip(&s.key, d.data + at + 2, 32))
+        ahead.packet = srp_sip(&s.key, d.data + at + 2, 32)
+        srp_recent_prefetch(&s.gate_publish, ahead.packet)
         srp_store_prefetch(&s.store, d.data + at + 2)
 
 cdef void set_time(State *s, srp_now now) noexcept nogil:
@@ -352,6 +367,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
         s.unproven_used = 0
         s.fan_out_used = 0
         s.sync_work_used = 0
+    renew_ids(s)
     if s.limits.bandwidth_out_bytes_per_second != 0:
         elapsed = now.mono_us - s.bandwidth_at_us
         if elapsed > 1000000:
@@ -414,7 +430,7 @@ cdef class Node:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
         if selection not in ("weighed", "reference"):
             raise ValueError("selection: weighed or reference")
-        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
+        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs >= 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         if app_bytes != 0:
@@ -532,14 +548,19 @@ cdef class Node:
     cdef void receive_batch(self, srp_datagram *batch, uint32_t count, srp_now now) noexcept nogil:
         """Handles a batch in order. The buffers may be patched and belong to the core until output_done()."""
         cdef State *s = self.state
-        cdef uint32_t i
+        cdef Ahead ahead[AHEAD]
+        cdef uint32_t i, n
         set_time(s, now)
-        for i in range(PREFETCH if PREFETCH < count else count):
-            look_ahead(s, &batch[i])
-        for i in range(count):
-            if i + PREFETCH < count:
-                look_ahead(s, &batch[i + PREFETCH])
-            receive_one(s, &batch[i])
+        while count > 0:
+            n = AHEAD if count > AHEAD else count
+            for i in range(n):
+                look_ahead(s, &batch[i], &ahead[i])
+            for i in range(n):
+                srp_peers_prefetch(&s.peers, ahead[i].endpoint)
+            for i in range(n):
+                receive_one(s, &batch[i], &ahead[i])
+            batch += n
+            count -= n
 
     cdef void tick_at(self, srp_now now) noexcept nogil:
         """Does what is due: heartbeats, expiry, sync, the summary, disputed names."""

@@ -1,7 +1,6 @@
 # The output queue: datagrams in the order in which they leave. Payloads stand in the slab or in the received buffers;
 # several entries may share one payload.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from srpnode.core.state cimport State, drop
 from srpnode.core.types cimport (
@@ -62,14 +61,17 @@ cdef inline bint out_push(State *s, uint8_t *data, uint32_t size, uint32_t addr,
     s.counter[SRP_COUNT_out_ping - 1 + data[4]] += 1
     return True
 
+cdef inline void turn_second(State *s, srp_peer *p) noexcept nogil:
+    """Forgets what was done for a peer in the last second."""
+    cdef uint32_t second = <uint32_t>(s.now.mono_us // 1000000)
+    if p.second != second:
+        p.second = second
+        p.sync_work = p.out_bytes = 0
+
 cdef inline bint out_to(State *s, srp_peer *p, uint8_t *data, uint32_t size) noexcept nogil:
     """Queues one datagram for a peer; False (counted) when a limit is reached."""
-    cdef uint32_t second
     if s.limits.peer_out_bytes_per_second != 0:
-        second = <uint32_t>(s.now.mono_us // 1000000)
-        if p.out_second != second:
-            p.out_second = second
-            p.out_bytes = 0
+        turn_second(s, p)
         if p.out_bytes + size > s.limits.peer_out_bytes_per_second:
             drop(s, SRP_DROP_peer_bandwidth)
             return False
@@ -84,26 +86,26 @@ cdef enum Share:
 cdef inline void turn_slots(State *s, srp_peer *p) noexcept nogil:
     """Forgets what was sent to a peer more than a minute ago."""
     cdef uint32_t i = s.slot - p.sent_slot, at
-    if i >= SRP_SLOTS:
-        if p.sent != 0 or p.summaries != 0:
-            p.sent = p.shared = p.summaries = 0
-            memset(p.slot_sent, 0, sizeof(p.slot_sent))
-            memset(p.slot_shared, 0, sizeof(p.slot_shared))
-            memset(p.slot_summaries, 0, sizeof(p.slot_summaries))
-        i = 0
+    if i == 0:
+        return
+    if i > SRP_SLOTS:
+        i = SRP_SLOTS
     while i > 0:
         i -= 1
         at = (s.slot_at + SRP_SLOTS - i) % SRP_SLOTS
-        p.sent -= p.slot_sent[at]
-        p.shared -= p.slot_shared[at]
-        p.summaries -= p.slot_summaries[at]
-        p.slot_sent[at] = p.slot_shared[at] = p.slot_summaries[at] = 0
+        p.sent[at] = p.shared[at] = 0
+    p.summaries = 0
     p.sent_slot = s.slot
 
-cdef inline void count_sent(State *s, uint32_t *total, uint16_t *slots) noexcept nogil:
-    if slots[s.slot_at] != 0xffff:
-        slots[s.slot_at] += 1
-        total[0] += 1
+cdef inline uint32_t in_a_minute(const uint16_t *slots) noexcept nogil:
+    cdef uint32_t i, total = 0
+    for i in range(SRP_SLOTS):
+        total += slots[i]
+    return total
+
+cdef inline void count_one(uint16_t *slot) noexcept nogil:
+    if slot[0] != 0xffff:
+        slot[0] += 1
 
 cdef inline bint has_share(State *s, srp_peer *p, Share share) noexcept nogil:
     """Whether a peer may be sent one more publish or join that is not live.
@@ -112,13 +114,12 @@ cdef inline bint has_share(State *s, srp_peer *p, Share share) noexcept nogil:
     (the reference drops the one that reaches the quota). So the rest keeps to a part of that, whenever the receiver's minutes begin.
     """
     cdef uint32_t most = s.limits.sync_per_minute
-    if p.sent_slot != s.slot:
-        turn_slots(s, p)
+    turn_slots(s, p)
     if share == LIVE or s.reference:
         return True
-    if s.limits.replicated_per_minute > 1 and p.sent + 1 >= s.limits.replicated_per_minute:
+    if s.limits.replicated_per_minute > 1 and in_a_minute(p.sent) + 1 >= s.limits.replicated_per_minute:
         return False
-    return most == 0 or p.shared < (most if share == STORED else (most + 1) // 2)
+    return most == 0 or in_a_minute(p.shared) < (most if share == STORED else (most + 1) // 2)
 
 cdef inline bint out_replicated(State *s, srp_peer *p, uint8_t *data, uint32_t size, Share share) noexcept nogil:
     """Queues a publish or join for a peer, within its share of what a peer takes from one endpoint; False (counted) beyond."""
@@ -127,9 +128,9 @@ cdef inline bint out_replicated(State *s, srp_peer *p, uint8_t *data, uint32_t s
         return False
     if not out_to(s, p, data, size):
         return False
-    count_sent(s, &p.sent, p.slot_sent)
+    count_one(&p.sent[s.slot_at])
     if share != LIVE:
-        count_sent(s, &p.shared, p.slot_shared)
+        count_one(&p.shared[s.slot_at])
     return True
 
 cdef inline void out_opener(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil:

@@ -5,7 +5,8 @@ from srpnode.core.types cimport srp_datagram, srp_frame, srp_message, srp_packet
 
 cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil
 cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil
-cdef void draw_id(State *s, uint64_t *id) noexcept nogil
+cdef void draw_id(State *s, uint8_t *id) noexcept nogil
+cdef void renew_ids(State *s) noexcept nogil
 cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
                          uint32_t local, uint16_t socket) noexcept nogil
 cdef void send_connection_ping(State *s, uint32_t addr, uint16_t port, uint32_t local, uint16_t socket, const uint8_t *cluster,

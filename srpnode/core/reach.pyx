@@ -23,6 +23,7 @@ from srpnode.core.state cimport (
     Challenge,
     Event,
     Parked,
+    PongForm,
     State,
     draw,
     draw_below,
@@ -87,9 +88,12 @@ from srpnode.core.types cimport (
     srp_datagram,
     srp_endpoint_hash,
     srp_frame,
+    srp_frame_decode,
     srp_hex,
+    srp_mac,
     srp_message,
     srp_message_offset,
+    srp_message_piece,
     srp_message_write,
     srp_nat_valid,
     srp_packet,
@@ -108,7 +112,6 @@ from srpnode.core.types cimport (
     srp_prefix,
     srp_recent_add,
     srp_recent_find,
-    srp_sip,
     srp_sip_key,
     srp_tally_get,
 )
@@ -124,6 +127,11 @@ cdef enum:
     SCOPE_LOOPBACK = 1
     SCOPE_PRIVATE = 2
     SCOPE_PUBLIC = 3
+    REQUESTER_AT = 20            # of a pong's message: {"requesterPeerId":"
+    # Keys of a pong: in its form, as the sender is seen, of our state; the rest are the ping's.
+    FORM_KEYS = (1 << SRP_KEY_REQUESTER_PEER_ID) | (1 << SRP_KEY_RESPONDER_PEER_ID) | (1 << SRP_KEY_CACHE_SUMMARY_HASH)
+    SEEN_KEYS = (1 << SRP_KEY_PORT) | (1 << SRP_KEY_ADDRESS)
+    STATE_KEYS = (1 << SRP_KEY_UPTIME) | (1 << SRP_KEY_CACHE_SIZE)
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
@@ -177,7 +185,7 @@ cdef void proof_id(State *s, uint32_t addr, uint16_t port, int64_t epoch, char *
     cdef uint64_t mac
     words[0] = (<uint64_t>addr << 16) | port
     words[1] = <uint64_t>epoch
-    mac = srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+    mac = srp_mac(<srp_sip_key *>s.secret, words, sizeof(words))
     srp_hex(<const uint8_t *>&mac, 6, out)
     out[12] = 0
 
@@ -190,15 +198,22 @@ cdef bint proves(State *s, uint32_t addr, uint16_t port, const char *ping_id) no
     proof_id(s, addr, port, epoch - 1, wanted)
     return memcmp(wanted, ping_id, 13) == 0
 
-cdef void draw_id(State *s, uint64_t *id) noexcept nogil:
-    """A packetId of 32 bytes that nobody has seen: nobody checks it, a client only must not see one twice. Drawn under a key: the
-    generator itself can be computed from what it puts out."""
-    cdef uint64_t words[3]
-    memcpy(id, s.peer_id, 32)  # two identities never draw the same
+cdef void renew_ids(State *s) noexcept nogil:
+    """Where the packetIds drawn from here on begin, for each batch and tick anew. Under a key: the generator itself can be computed
+    from what it puts out."""
+    cdef uint64_t words[2]
     words[0] = draw(s)
     words[1] = <uint64_t>s.now.mono_us
-    words[2] = 0
-    id[0] ^= srp_sip(<srp_sip_key *>s.secret, words, sizeof(words))
+    s.drawn_id = srp_mac(<srp_sip_key *>s.secret, words, sizeof(words))
+
+cdef void draw_id(State *s, uint8_t *id) noexcept nogil:
+    """A packetId of 32 bytes that nobody has seen: nobody checks it, a client only must not see one twice."""
+    cdef uint64_t word
+    s.drawn_id += <uint64_t>0x9e3779b97f4a7c15
+    memcpy(id, s.peer_id, 32)  # two identities never draw the same
+    memcpy(&word, id, 8)
+    word ^= s.drawn_id
+    memcpy(id, &word, 8)
 
 cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uint8_t *at, uint32_t addr, uint16_t port,
                          uint32_t local, uint16_t socket) noexcept nogil:
@@ -208,7 +223,7 @@ cdef bint finish_message(State *s, srp_packet *packet, srp_message *message, uin
     """
     cdef uint64_t id[4]
     cdef uint32_t size, offset
-    draw_id(s, id)
+    draw_id(s, <uint8_t *>id)
     packet.field[SRP_PACKET_ID].at = <const uint8_t *>id
     packet.field[SRP_PACKET_ID].len = 32
     offset = srp_message_offset(packet)
@@ -566,11 +581,82 @@ cdef bint asks_now(State *s, uint32_t addr, uint16_t port) noexcept nogil:
     srp_recent_add(&s.gate_other, key, s.now_ms, ASK_AGAIN_MS, 0)
     return True
 
+cdef void make_form(State *s, PongForm *f) noexcept nogil:
+    """Writes what all pongs begin and end with, for the cache's present summary."""
+    cdef srp_packet packet
+    cdef srp_message message
+    cdef srp_frame frame
+    cdef uint8_t id[32]
+    cdef uint8_t whole[SRP_DATAGRAM_MAX]
+    cdef uint32_t size
+    memset(id, 1, 32)
+    srp_packet_init(&packet, SRP_PONG)
+    packet.field[SRP_PACKET_ID].at = id
+    packet.field[SRP_PACKET_ID].len = 32
+    message.has = FORM_KEYS
+    message.truth = 0
+    memcpy(message.requester_peer_id, s.peer_id, 32)
+    memcpy(message.responder_peer_id, s.peer_id, 32)
+    memcpy(message.cache_summary_hash, s.store.top, 20)
+    f.message_at = srp_message_offset(&packet)
+    packet.field[SRP_MESSAGE].at = whole + f.message_at
+    packet.field[SRP_MESSAGE].len = srp_message_write(SRP_PONG, &message, <char *>whole + f.message_at, SRP_MESSAGE_MAX)
+    size = srp_packet_encode(&packet, whole, SRP_DATAGRAM_MAX)
+    srp_frame_decode(whole, size, &frame)
+    f.packet_id_at = frame.field[SRP_PACKET_ID].at
+    f.requester_at = f.message_at + REQUESTER_AT
+    f.size = f.message_at + frame.field[SRP_MESSAGE].len - 1  # its closing bracket stands behind what follows
+    f.end_size = size - f.size - 1
+    memcpy(f.data, whole, f.size)
+    memcpy(f.end, whole + f.size + 1, f.end_size)
+    memcpy(f.top, s.store.top, 20)
+
+cdef PongForm *pong_form(State *s) noexcept nogil:
+    """The form for pongs of this moment."""
+    cdef PongForm *f = &s.pong
+    cdef srp_message message
+    cdef int64_t uptime_ms = (s.now.mono_us - s.started_us) // 1000
+    if f.size == 0 or memcmp(f.top, s.store.top, 20) != 0:
+        make_form(s, f)
+        f.state_size = 0
+    if f.state_size == 0 or f.uptime_ms != uptime_ms or f.packets != s.store.held:
+        f.uptime_ms = uptime_ms
+        f.packets = s.store.held
+        message.has = STATE_KEYS
+        message.uptime = <double>uptime_ms
+        message.cache_size = f.packets
+        f.state_size = srp_message_piece(SRP_PONG, &message, STATE_KEYS, f.state)
+    return f
+
+cdef bint send_pong(State *s, srp_message *ping, srp_message *pong, uint32_t addr, uint16_t port, uint32_t local,
+                    uint16_t socket) noexcept nogil:
+    """Answers a ping: the form, with what is this pong's own in its places."""
+    cdef PongForm *f = pong_form(s)
+    cdef uint8_t *at = out_reserve(s)
+    cdef uint32_t n = f.size
+    if at == NULL:
+        return False
+    memcpy(at, f.data, n)
+    draw_id(s, at + f.packet_id_at)
+    srp_hex(ping.requester_peer_id, 32, <char *>at + f.requester_at)
+    n += srp_message_piece(SRP_PONG, pong, SEEN_KEYS, <char *>at + n)
+    memcpy(at + n, f.state, f.state_size)
+    n += f.state_size
+    n += srp_message_piece(SRP_PONG, pong, ~<uint32_t>(FORM_KEYS | SEEN_KEYS | STATE_KEYS), <char *>at + n)
+    at[n] = 125  # }
+    n += 1
+    at[f.message_at - 2] = <uint8_t>((n - f.message_at) >> 8)
+    at[f.message_at - 1] = <uint8_t>(n - f.message_at)
+    memcpy(at + n, f.end, f.end_size)
+    n += f.end_size
+    if not out_push(s, at, n, addr, port, local, socket):
+        return False
+    out_commit(s, n)
+    return True
+
 cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil:
     """Answers with a pong from the main socket, perhaps a second from the probe socket, and asks a stranger for its proof."""
-    cdef srp_packet packet
     cdef srp_message pong
-    cdef uint8_t *at
     cdef uint16_t probe_port
     cdef bint known = slot != <uint32_t>SRP_NONE
     cdef bint has_nat = SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type)
@@ -592,15 +678,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
             welcome(s, slot, d, frame, message)
     elif has_nat:
         park(s, d, False)
-    srp_packet_init(&packet, SRP_PONG)
-    pong.has = (1u << SRP_KEY_REQUESTER_PEER_ID) | (1u << SRP_KEY_RESPONDER_PEER_ID) | (1u << SRP_KEY_CACHE_SUMMARY_HASH) \
-        | (1u << SRP_KEY_UPTIME) | (1u << SRP_KEY_CACHE_SIZE)
-    pong.truth = 0
-    memcpy(pong.requester_peer_id, message.requester_peer_id, 32)
-    memcpy(pong.responder_peer_id, s.peer_id, 32)
-    memcpy(pong.cache_summary_hash, s.store.top, 20)
-    pong.uptime = <double>((s.now.mono_us - s.started_us) // 1000)
-    pong.cache_size = s.store.held
+    pong.has = pong.truth = 0
     if SRP_HAS(message, SRP_KEY_REFLECTION_ID):
         pong.has |= 1u << SRP_KEY_REFLECTION_ID
         memcpy(pong.reflection_id, message.reflection_id, sizeof(pong.reflection_id))
@@ -623,22 +701,17 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if SRP_HAS(message, SRP_KEY_IS_PROBE):
             pong.has |= 1u << SRP_KEY_IS_PROBE
             pong.truth |= message.truth & (1u << SRP_KEY_IS_PROBE)
-    at = out_reserve(s)
     # From where it was asked: the peer whose packets come to a socket of the pool knows only that one.
-    if at == NULL or not finish_message(s, &packet, &pong, at, d.addr, d.port, d.local, d.socket):
+    if not send_pong(s, message, &pong, d.addr, d.port, d.local, d.socket):
         return
     if SRP_HAS(message, SRP_KEY_PROBE_EXTERNAL_PORT) and s.probe_port != 0:
         probe_port = message.probe_external_port
         if probe_port < 1024 and not s.limits.privileged_ports:
             drop(s, SRP_DROP_scope)
         else:
-            at = out_reserve(s)
-            if at == NULL:
-                return
-            srp_packet_init(&packet, SRP_PONG)
             pong.port = probe_port
             pong.has |= 1u << SRP_KEY_PORT
-            finish_message(s, &packet, &pong, at, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
+            send_pong(s, message, &pong, d.addr, probe_port, d.local, SRP_SOCKET_PROBE)
     # Not to the source of a probe: a client would take the ping for a step of its own reflection.
     if not known and not SRP_TRUE(message, SRP_KEY_IS_PROBE) and asks_now(s, d.addr, d.port):
         send_plain_ping(s, d.addr, d.port, d.local, d.socket)

@@ -101,6 +101,29 @@ ctypedef struct Asked:
     int64_t at_us                       # of the question, or of the last packet
     uint32_t came                       # packets
 
+# Pongs as far as they are alike: the frame with its message up to the cache's summary, made anew when that changes, and how long
+# we have run and what we hold, which do not change within a batch.
+ctypedef struct PongForm:
+    uint8_t data[352]
+    uint8_t end[4]                      # sig, which follows the message
+    char state[96]                      # ,"uptime":…,"cacheSize":…
+    uint8_t top[20]
+    uint32_t size                       # 0: not made yet
+    uint32_t end_size
+    uint32_t state_size
+    uint32_t packet_id_at
+    uint32_t message_at
+    uint32_t requester_at               # of its digits
+    uint32_t packets
+    int64_t uptime_ms
+
+# Hashes of a datagram's parts, computed when its batch arrives, so that the memory they lead to is fetched in time.
+ctypedef struct Ahead:
+    uint64_t endpoint
+    uint64_t address
+    uint64_t prefix
+    uint64_t packet                     # packetId of a publish packet; 0: another type
+
 # Somebody claims the name of a peer: whoever fails the ping loses it.
 ctypedef struct Challenge:
     uint32_t holder
@@ -243,6 +266,9 @@ ctypedef struct State:
     uint8_t *slab
     uint32_t slab_used
     uint32_t slab_size
+    PongForm pong
+    uint64_t drawn_id                   # the last packetId of ours that is no hash
+    uint64_t packet_key                 # hash of the packetId of the publish packet in work
     int64_t budget                      # bytes left for an unproven source; -1 = proven
     int64_t bandwidth_left
     int64_t bandwidth_at_us

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport proven
 from srpnode.core.gossip cimport copy_stored
-from srpnode.core.out cimport STORED, count_sent, has_share, out_commit, out_replicated, out_reserve, out_to, turn_slots
+from srpnode.core.out cimport STORED, count_one, has_share, out_commit, out_replicated, out_reserve, out_to, turn_second, turn_slots
 from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
 from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
@@ -88,17 +88,10 @@ cdef void refresh_summary(State *s) noexcept nogil:
     if not s.store.refreshing:
         s.refresh_at_us = s.now.mono_us + (REFRESH_US if s.store.count < LARGE else REFRESH_LARGE_US)
 
-cdef void this_second(State *s, srp_peer *p) noexcept nogil:
-    """What was done for a peer counts within one second."""
-    cdef uint32_t second = <uint32_t>(s.second_at_us // 1000000)
-    if p.sync_second != second:
-        p.sync_second = second
-        p.sync_work = 0
-
 cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
     """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
     ids += BASE_WORK
-    this_second(s, p)
+    turn_second(s, p)
     if s.sync_work_used + ids > WORK_PER_SECOND or (p.sync_work != 0 and p.sync_work + ids > WORK_PER_SECOND // SHARE):
         drop(s, SRP_DROP_sync_work)
         return False
@@ -114,9 +107,8 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     cdef uint32_t mask, size, n, work = 0
     cdef srp_packet packet
     cdef int64_t value = s.now.wall_ms - 21600000
-    if p.sent_slot != s.slot:
-        turn_slots(s, p)
-    if s.limits.sync_summaries_per_minute != 0 and p.summaries >= s.limits.sync_summaries_per_minute and not s.reference:
+    turn_slots(s, p)
+    if s.limits.sync_summaries_per_minute != 0 and 3 * p.summaries >= s.limits.sync_summaries_per_minute and not s.reference:
         drop(s, SRP_DROP_sync_summaries)
         return False
     if not may_work(s, p, srp_store_summary_work(&s.store, prefix)):
@@ -145,7 +137,7 @@ cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcep
     if size == 0 or not out_to(s, p, at, size):
         return False
     out_commit(s, size)
-    count_sent(s, &p.summaries, p.slot_summaries)
+    count_one(&p.summaries)
     s.counter[SRP_COUNT_sync_summaries] += 1
     return True
 

@@ -40,6 +40,8 @@ cdef extern from "wire.h" nogil:
         SRP_STREAM
         SRP_SYNC
         SRP_QUERY
+        SRP_TYPES
+        SRP_VERDICTS
         SRP_CLUSTER_ID
         SRP_SUBCLUSTER_ID
         SRP_PREVIOUS_ID
@@ -80,6 +82,8 @@ cdef extern from "wire.h" nogil:
     void srp_packet_init(srp_packet *packet, uint8_t type)
     uint32_t srp_packet_encode(const srp_packet *packet, uint8_t *out, uint32_t cap)
     uint32_t srp_message_offset(const srp_packet *packet)
+    const char *srp_verdict_name(srp_verdict verdict)
+    const char *srp_type_name(uint8_t type)
 
 cdef extern from "message.h" nogil:
     enum:
@@ -95,7 +99,9 @@ cdef extern from "message.h" nogil:
         SRP_KEY_IS_CONNECTION
         SRP_KEY_IS_REFLECTION
         SRP_KEY_IS_PROBE
+        SRP_KEY_IS_DEBUG
         SRP_KEY_IS_RENDEZVOUS
+        SRP_KEY_REJECTED
         SRP_KEY_TIMESTAMP
         SRP_KEY_ADDRESS
         SRP_KEY_PORT
@@ -108,6 +114,7 @@ cdef extern from "message.h" nogil:
         SRP_KEY_RENDEZVOUS_REQUESTER_PEER_ID
         SRP_KEY_PACKET_ID
         SRP_KEYS
+        SRP_KEY_BYTES_MAX
     ctypedef struct srp_message:
         uint32_t has
         uint32_t truth
@@ -136,6 +143,7 @@ cdef extern from "message.h" nogil:
     bint SRP_TRUE(const srp_message *m, int key)
     srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, srp_message *message)
     uint32_t srp_message_write(uint8_t type, const srp_message *message, char *out, uint32_t cap)
+    uint32_t srp_message_piece(uint8_t type, const srp_message *message, uint32_t keys, char *out)
     bint srp_nat_valid(unsigned int nat)
     bint srp_nat_hard(unsigned int nat)
 
@@ -146,7 +154,9 @@ cdef extern from "digest.h" nogil:
     ctypedef struct srp_part:
         const void *at
         size_t len
+    uint64_t srp_mac(const srp_sip_key *key, const void *data, size_t len)
     uint64_t srp_sip(const srp_sip_key *key, const void *data, size_t len)
+    uint64_t srp_sip_word(const srp_sip_key *key, uint64_t word)
     void srp_sha256(const srp_part *parts, unsigned int count, uint8_t *out)
     void srp_sha1(const srp_part *parts, unsigned int count, uint8_t *out)
     void srp_hex(const uint8_t *data, size_t len, char *out)
@@ -171,11 +181,11 @@ cdef extern from "table.h" nogil:
         pass
     uint32_t srp_pow2(uint32_t n)
     uint32_t srp_recent_cells(uint32_t entries)
-    void srp_index_prefetch(const srp_index *ix, uint64_t hash)
     void srp_recent_prefetch(const srp_recent *t, uint64_t key)
     void srp_recent_init(srp_recent *t, srp_recent_cell *cells, uint32_t count)
     srp_recent_cell *srp_recent_find(srp_recent *t, uint64_t key, int64_t now_ms)
     c_bool srp_recent_add(srp_recent *t, uint64_t key, int64_t now_ms, uint32_t ttl_ms, uint32_t value)
+    void srp_meter_prefetch(const srp_meter *t, uint64_t key)
     void srp_meter_init(srp_meter *t, srp_meter_cell *cells, uint32_t count)
     uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t window, uint32_t cost)
     uint32_t srp_tally_get(const srp_tally *t, uint32_t key)
@@ -216,17 +226,13 @@ cdef extern from "peers.h" nogil:
         uint32_t used_control
         uint32_t used_introductions
         uint32_t sent_slot
-        uint32_t sent
-        uint32_t shared
-        uint32_t summaries
-        uint16_t slot_sent[7]
-        uint16_t slot_shared[7]
-        uint16_t slot_summaries[7]
-        uint32_t sync_second
+        uint16_t sent[4]
+        uint16_t shared[4]
+        uint16_t summaries
+        uint32_t second
         uint32_t sync_work
-        uint32_t out_second
         uint32_t out_bytes
-        uint32_t sync_jobs
+        uint16_t sync_jobs
         uint32_t summary
         uint8_t sync_pauses
         uint8_t id[32]
@@ -265,6 +271,9 @@ cdef extern from "peers.h" nogil:
     void srp_peers_init(srp_peers *t, void *memory, uint32_t capacity, uint32_t indexed, uint32_t clusters, srp_sip_key key)
     uint64_t srp_endpoint_hash(const srp_peers *t, uint32_t addr, uint16_t port)
     uint32_t srp_peers_at(const srp_peers *t, uint64_t endpoint_hash, uint32_t addr, uint16_t port)
+    void srp_peers_prefetch_cell(const srp_peers *t, uint64_t endpoint_hash)
+    void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash)
+    uint64_t srp_cluster_mark(const uint8_t *cluster, const uint8_t *subcluster)
     uint32_t srp_peers_named(const srp_peers *t, const uint8_t *id)
     uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us)
     void srp_peers_remove(srp_peers *t, uint32_t slot)

@@ -12,9 +12,20 @@ cdef extern from "<sys/epoll.h>" nogil:
         uint32_t events
         epoll_data_t data
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+
 cdef enum:
     SOCKETS = 258          # main, probe, 256 of the pool
-    EVENTS = 64            # of one epoll call
+    EVENTS = 64            # of one epoll call: pool sockets
+    WAIT_MAIN = 0          # what the loop waits for …
+    WAIT_PROBE = 1
+    WAIT_WAKE = 2          # … the eventfd of the mailbox …
+    WAIT_POOL = 3          # … and all pool sockets together
+    WAITS = 4
     COUNTS = 64            # room for the counters of udp.h
     HISTOGRAM = 24         # handling times: below 1, 2, 4 … us; the last holds the rest
     HEARTBEAT_BYTES = 48   # SRP magic, type 0 (which no packet has), cookie of 16 bytes, time sent; filter.pyx wants 45 at least
@@ -25,6 +36,7 @@ cdef enum:
     OWN_HANDLING_US        # time between a batch's arrival and the departure of what came of it
     OWN_TICKS
     OWN_COMMANDS
+    OWN_NAPS               # short sleeps while datagrams came that nobody waits for (see _nap)
     OWN_JAMS               # times that output was given up because a socket took nothing
     OWN_POOL_OPEN          # pool sockets that are open now
     OWN_POOL_OPENED
@@ -52,14 +64,23 @@ cdef class Loop:
     cdef srp_datagram *batch
     cdef uint8_t *data
     cdef uint32_t batch_size, pool_size
-    cdef bint gro, fine_wait, running, pause
-    cdef int epoll, error
+    cdef bint gro, running, pause
+    cdef int epoll, error          # epoll: of the pool's sockets
     cdef int notify_fd             # of the application, -1: none
     cdef bint notified             # since its last command
     cdef int fds[SOCKETS]
     cdef uint32_t bound[SOCKETS]   # addresses, 0: any
-    cdef uint32_t drops[SOCKETS]
+    cdef uint32_t local[SOCKETS]   # the same, but the machine's address when it has only one
+    cdef uint32_t only             # that one, 0: several, or not known
+    cdef uint8_t df[SOCKETS]       # the sender's
+    cdef uint32_t drops[SOCKETS]   # of the kernel, when they were counted last …
+    cdef int64_t drops_us          # … and when they will be again
     cdef epoll_event events[EVENTS]
+    cdef pollfd waits[WAITS]
+    cdef bint more                 # the main socket was not empty when it was read last …
+    cdef unsigned int unlooked     # … and so many turns ago the others were looked at
+    cdef bint spoke                # the last batch led to output
+    cdef int64_t silent_us         # when the last one came that did not; 0: the last one did
     cdef uint16_t main_port
     cdef srp_now now
     cdef int64_t due_us            # monotonic time of the next tick
@@ -82,7 +103,11 @@ cdef class Loop:
     cdef uint64_t histogram[HISTOGRAM]
 
     cdef void _serve(self) noexcept nogil
-    cdef int _wait(self, int64_t timeout_us) noexcept nogil
+    cdef void _wait(self, int64_t timeout_us) noexcept nogil
+    cdef void _receive_ready(self) noexcept nogil
+    cdef void _nap(self, uint32_t got) noexcept nogil
+    cdef void _count_kernel_drops(self) noexcept nogil
+    cdef void _note_due(self) noexcept nogil
     cdef int64_t _timeout_us(self) noexcept nogil
     cdef void _read_clock(self) noexcept nogil
     cdef bint _receive(self, uint32_t socket) noexcept nogil
@@ -101,9 +126,10 @@ cdef class Loop:
     cdef void _send_heartbeat(self) noexcept nogil
     cdef void _end_heartbeat(self, int32_t result) noexcept nogil
     cdef int32_t _take_in(self, uint32_t index, int fd) noexcept nogil
-    cdef int32_t _watch(self, uint32_t socket, int fd) noexcept nogil
     cdef int32_t _open_pool(self) noexcept nogil
     cdef int32_t _close_pool(self) noexcept nogil
     cdef int32_t _replace(self, uint32_t socket, int fd) noexcept nogil
+    cdef int32_t _set_local(self, uint32_t socket, int fd, uint32_t bound) noexcept nogil
+    cdef int32_t _only_address(self, uint32_t address) noexcept nogil
     cdef void _end(self) noexcept nogil
     cdef object _post(self, uint32_t kind, bytes data, uint64_t size, double timeout_s)

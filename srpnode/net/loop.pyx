@@ -1,8 +1,12 @@
 """One identity at work: its sockets, its core and one thread that carries datagrams between them without the GIL.
 
 A turn of the loop: wait until a socket is readable, a command was posted or the core wants to be ticked; receive one
-batch from each readable socket, hand it to the core whole, send what comes of it; serve commands; tick. Sockets are
-watched level-triggered and give one batch a turn, so a busy one cannot starve the others.
+batch from each readable socket, hand it to the core whole, send what comes of it; serve commands; tick.
+
+It waits with poll, not with epoll: a socket that an epoll watches wakes it for every datagram that arrives and for every
+one that has left, also while nobody waits; that is a twelfth of an echo's time. poll hangs on the sockets only while it
+sleeps. As long as the main socket brings something it is read without asking first, and the others are looked at every few
+turns, so a busy one cannot starve them. Only the pool, 256 sockets that are seldom used, has an epoll, which poll watches.
 
 When a socket takes no more output the loop stops receiving (datagrams wait in the kernel's buffer) and waits for that
 socket and for commands only. Output that nobody takes for jam_ms is given up and counted, so a dead link does not stop
@@ -20,7 +24,7 @@ import time
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.errno cimport EACCES, EINTR, EINVAL, EMFILE, ENFILE, ENOSYS, EPERM
+from libc.errno cimport EINTR, EINVAL, EMFILE, ENFILE
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -34,6 +38,7 @@ from srpnode.net.mailbox cimport (
     SRP_COMMAND_CLOSE_POOL,
     SRP_COMMAND_CORE,
     SRP_COMMAND_HEARTBEAT,
+    SRP_COMMAND_LOCAL,
     SRP_COMMAND_OPEN_POOL,
     SRP_COMMAND_REPLACE,
     srp_command,
@@ -53,6 +58,7 @@ from srpnode.net.udp cimport (
     SRP_UDP_COUNT,
     SRP_UDP_DONE,
     SRP_UDP_IN_DATAGRAMS,
+    SRP_UDP_IN_KERNEL_DROPS,
     SRP_UDP_OUT_CALLS,
     SRP_UDP_STALLED,
     SRP_UDP_STRIDE,
@@ -74,6 +80,7 @@ from srpnode.net.udp cimport (
     srp_udp_sender,
     srp_udp_sender_init,
     srp_udp_set_gro,
+    srp_udp_set_pktinfo,
     srp_udp_take,
 )
 
@@ -84,12 +91,10 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLIN
         EPOLL_CTL_ADD
-        EPOLL_CTL_DEL
         EPOLL_CLOEXEC
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
-    int epoll_pwait2(int epfd, epoll_event *events, int maxevents, const timespec *timeout, const void *sigmask)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     enum:
@@ -101,11 +106,13 @@ cdef extern from "<poll.h>" nogil:
     enum:
         POLLIN
         POLLOUT
-    struct pollfd:
-        int fd
-        short events
-        short revents
     int poll(pollfd *fds, unsigned long count, int timeout)
+    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *sigmask)
+
+cdef extern from "<sys/prctl.h>" nogil:
+    enum:
+        PR_SET_TIMERSLACK
+    int prctl(int option, unsigned long argument)
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef unsigned long pthread_t
@@ -121,7 +128,6 @@ cdef extern from "<signal.h>" nogil:
     int pthread_sigmask(int how, const sigset_t *signals, sigset_t *before)
 
 cdef enum:
-    WAKE = 0xffffffff               # epoll's name for the eventfd
     ALIGNMENT = 64
     POOL_RECEIVE_BYTES = 65536      # of each pool socket
     POOL_SEND_BYTES = 65536
@@ -130,6 +136,11 @@ cdef enum:
     BLOCKED_POLL_MS = 20            # the kernel calls a socket writable at half its buffer only: try before that
     STALLED_POLL_MS = 1
     DRAIN_BATCHES = 64              # of a socket that is being replaced
+    LOOK_TURNS = 8                  # a busy main socket keeps the others waiting so many batches at most
+    NAP_US = 100
+    DENSE_US = 200                  # silent batches that come closer than this are worth a nap
+    TIMER_SLACK_NS = 10000          # the kernel's 50 us would make naps half as long again
+    DROPS_EVERY_US = 1000000
     HEARTBEAT_AGAIN_US = 10000
     END_POLLS = 10                  # waits for blocked output when the loop ends
 
@@ -143,6 +154,7 @@ OWN_NAMES = (
     "handling_us",
     "ticks",
     "commands",
+    "naps",
     "jams",
     "pool_open",
     "pool_opened",
@@ -235,7 +247,6 @@ cdef class Loop:
         self.batch_size = batch
         self.pool_size = pool_size
         self.notify_fd = notify_fd
-        self.fine_wait = True
         self.jam_us = self.jam_limit_us = <int64_t>jam_ms * 1000
         self.due_us = INT64_MAX
 
@@ -244,8 +255,10 @@ cdef class Loop:
         if self.mailbox.wake_fd < 0:
             raise OSError(c_errno, "eventfd")
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
-        if self.epoll < 0 or self._watch(WAKE, self.mailbox.wake_fd) < 0:
+        if self.epoll < 0:
             raise OSError(c_errno, "epoll")
+        for i in range(WAITS):
+            self.waits[i].events = POLLIN
 
         self.gro = gro and srp_udp_set_gro(main.fileno(), True) == 0  # Linux 5.0
         self._adopt(SRP_SOCKET_MAIN, main)
@@ -255,8 +268,7 @@ cdef class Loop:
         self.receiver = <srp_udp_receiver *>aligned(sizeof(srp_udp_receiver))
         self.receiver.calls = table
         self.receiver.count = self.udp
-        self.receiver.drops = self.drops
-        self.receiver.bound = self.bound
+        self.receiver.local = self.local
         self.receiver.stride = SRP_UDP_STRIDE_GRO if self.gro else SRP_UDP_STRIDE
         self.receiver.batch = batch
         self.data = <uint8_t *>calloc(batch, self.receiver.stride)
@@ -270,7 +282,9 @@ cdef class Loop:
         self.sender.calls = table
         self.sender.count = self.udp
         self.sender.fds = self.fds
-        self.sender.bound = self.bound
+        self.sender.local = self.local
+        self.sender.df = self.df
+        self.sender.small_df = True
         self.sender.sockets = SOCKETS
         self.sender.trains = gso and srp_udp_can_segment(self.fds[SRP_SOCKET_MAIN])
         srp_udp_sender_init(self.sender)
@@ -308,12 +322,12 @@ cdef class Loop:
         error = srp_udp_set_gro(fd, self.gro)
         if error < 0 and self.gro:
             return error
-        error = self._watch(index, fd)
+        error = self._set_local(index, fd, addr)
         if error < 0:
             return error
         if index == SRP_SOCKET_MAIN:
             self.main_port = port
-        self.bound[index] = addr
+        self.df[index] = False
         self.drops[index] = srp_udp_drops(fd)
         self.fds[index] = fd
         return 0
@@ -334,6 +348,7 @@ cdef class Loop:
         cdef bytes short_name = name.encode()[:15]
         self.running = True
         pthread_setname_np(pthread_self(), short_name)
+        prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS)
         sigfillset(&signals)
         pthread_sigmask(SIG_BLOCK, &signals, NULL)
         with nogil:
@@ -395,6 +410,15 @@ cdef class Loop:
         if old is not None:
             self._closed_drops += srp_udp_drops(old.fileno())
         return old
+
+    def only_address(self, uint32_t address, double timeout_s=1.0):
+        """Tells the loop that this is the only IPv4 address of the machine besides 127.0.0.1; 0: there are several, or nobody knows.
+
+        Sockets bound to any address then need not ask the kernel for the own address of each datagram.
+        """
+        result = self._post(SRP_COMMAND_LOCAL, (<char *>&address)[: sizeof(address)], 0, timeout_s)[0]
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
 
     def beat(self, double timeout_s=1.0):
         """Sends datagrams from the main socket to its own address until the loop has handled one; microseconds under way.
@@ -488,13 +512,12 @@ cdef class Loop:
         return [(1 << i if i < HISTOGRAM - 1 else None, self.histogram[i]) for i in range(HISTOGRAM)]
 
     def features(self):
-        """Kernel features in use now: {"gso", "gro", "epoll_pwait2"}. One that the kernel refused is False."""
-        return {"gso": bool(self.sender.trains), "gro": bool(self.gro), "epoll_pwait2": bool(self.fine_wait)}
+        """Kernel features in use now: {"gso", "gro", "df"}. One that the kernel refused is False."""
+        return {"gso": bool(self.sender.trains), "gro": bool(self.gro), "df": bool(self.sender.small_df)}
 
     # ---- the thread ----
 
     cdef void _serve(self) noexcept nogil:
-        cdef int i, ready
         self._read_clock()
         self._serve_mailbox()
         while not self.error and not srp_mailbox_stopped(self.mailbox):
@@ -505,16 +528,18 @@ cdef class Loop:
                 self._serve_mailbox()
                 self._resume()
             else:
-                ready = self._wait(self._timeout_us())
-                self._read_clock()
-                for i in range(ready):
-                    if self.events[i].data.u32 == WAKE:
-                        srp_mailbox_awake(self.mailbox)
-                    elif not self._receive(self.events[i].data.u32):
-                        break
+                if self.more and self.unlooked < LOOK_TURNS:
+                    self.unlooked += 1
+                    self._receive(SRP_SOCKET_MAIN)
+                else:
+                    self._wait(0 if self.more else self._timeout_us())
+                    self._read_clock()
+                    self._receive_ready()
                 self._serve_mailbox()
                 if not self.blocked:
                     self._tick()
+            if self.drops_us <= self.now.mono_us:
+                self._count_kernel_drops()
             if self.heartbeat_command != NULL and self.heartbeat_again_us <= self.now.mono_us:
                 self._send_heartbeat()
             self._serve_peer()
@@ -523,11 +548,16 @@ cdef class Loop:
                 usleep(1000)
         self._end()
 
-    cdef int64_t _timeout_us(self) noexcept nogil:
-        """How long nothing is due. What the core wished first counts, or every batch would put the tick off again."""
+    cdef void _note_due(self) noexcept nogil:
+        """What the core wished first counts, or every batch would put the tick off again."""
         cdef int64_t due = self.node.due_us()
         if due < self.due_us:
             self.due_us = due
+
+    cdef int64_t _timeout_us(self) noexcept nogil:
+        """How long nothing is due."""
+        cdef int64_t due
+        self._note_due()
         due = self.due_us
         if self.heartbeat_command != NULL and self.heartbeat_again_us < due:
             due = self.heartbeat_again_us
@@ -537,23 +567,38 @@ cdef class Loop:
             return LONGEST_WAIT_US
         return due - self.now.mono_us
 
-    cdef int _wait(self, int64_t timeout_us) noexcept nogil:
+    cdef void _wait(self, int64_t timeout_us) noexcept nogil:
+        """Until one of `waits` is readable; which shows in its revents."""
         cdef timespec timeout
-        cdef int ready
-        if self.fine_wait:
-            timeout.tv_sec = timeout_us // 1000000
-            timeout.tv_nsec = timeout_us % 1000000 * 1000
-            ready = epoll_pwait2(self.epoll, self.events, EVENTS, &timeout, NULL)
-            # Before Linux 5.11, or a filter of system calls that does not know it.
-            if ready < 0 and (c_errno == ENOSYS or c_errno == EPERM or c_errno == EACCES):
-                self.fine_wait = False
-        if not self.fine_wait:
-            ready = epoll_wait(self.epoll, self.events, EVENTS, <int>((timeout_us + 999) // 1000))
-        if ready < 0:
+        cdef int i
+        timeout.tv_sec = timeout_us // 1000000
+        timeout.tv_nsec = timeout_us % 1000000 * 1000
+        self.waits[WAIT_MAIN].fd = self.fds[SRP_SOCKET_MAIN]
+        self.waits[WAIT_PROBE].fd = self.fds[SRP_SOCKET_PROBE]  # below 0: not looked at
+        self.waits[WAIT_WAKE].fd = self.mailbox.wake_fd
+        self.waits[WAIT_POOL].fd = self.epoll if self.own[OWN_POOL_OPEN] else -1
+        if ppoll(self.waits, WAITS, &timeout, NULL) < 0:
+            for i in range(WAITS):
+                self.waits[i].revents = 0
             if c_errno != EINTR:
                 self.error = c_errno
-            return 0
-        return ready
+
+    cdef void _receive_ready(self) noexcept nogil:
+        """A batch from each socket that has something."""
+        cdef int i, ready
+        self.more = False
+        self.unlooked = 0
+        if self.waits[WAIT_WAKE].revents:
+            srp_mailbox_awake(self.mailbox)
+        if self.waits[WAIT_MAIN].revents and not self._receive(SRP_SOCKET_MAIN):
+            return
+        if self.waits[WAIT_PROBE].revents and not self._receive(SRP_SOCKET_PROBE):
+            return
+        if self.waits[WAIT_POOL].revents:
+            ready = epoll_wait(self.epoll, self.events, EVENTS, 0)
+            for i in range(ready):
+                if not self._receive(self.events[i].data.u32):
+                    return
 
     cdef void _read_clock(self) noexcept nogil:
         cdef timespec time
@@ -568,11 +613,30 @@ cdef class Loop:
         if self.fds[socket] < 0:
             return True
         got = srp_udp_receive(self.receiver, self.fds[socket], <uint16_t>socket)
+        if socket == SRP_SOCKET_MAIN:
+            self.more = got > 0
         if got <= 0:
             self.pause = self.pause or got < 0
             return True
         self._read_clock()
-        return self._hand_over()
+        self.spoke = False
+        if not self._hand_over():
+            return False
+        if socket == SRP_SOCKET_MAIN:
+            self._nap(<uint32_t>got)
+        return True
+
+    cdef void _nap(self, uint32_t got) noexcept nogil:
+        """After a small batch that led to no output (duplicates, garbage): when they come one close upon the other, lets
+        some more collect. Nobody waits for an answer, and to be woken for each would cost more than to handle it."""
+        if self.spoke:
+            self.silent_us = 0
+            return
+        if got < self.receiver.most // 2 and self.now.mono_us - self.silent_us < DENSE_US:
+            self.own[OWN_NAPS] += 1
+            usleep(NAP_US)
+            self._read_clock()
+        self.silent_us = self.now.mono_us
 
     cdef bint _hand_over(self) noexcept nogil:
         """What was received, to the core and out again; False when output is blocked (the rest waits for _resume)."""
@@ -601,6 +665,7 @@ cdef class Loop:
                 self.pending = count - self.flushed
                 if self.pending == 0:
                     break
+                self.spoke = True
             state = srp_udp_send(self.sender, items + self.flushed, self.pending)
             if state != SRP_UDP_DONE:
                 self._block(state)
@@ -646,6 +711,7 @@ cdef class Loop:
             self._hand_over()
 
     cdef void _tick(self) noexcept nogil:
+        self._note_due()
         if self.due_us <= self.now.mono_us:
             self.own[OWN_TICKS] += 1
             self.due_us = INT64_MAX
@@ -754,19 +820,42 @@ cdef class Loop:
         elif command.kind == SRP_COMMAND_HEARTBEAT and command.size >= 24:
             self._start_heartbeat(command)
             return True
+        elif command.kind == SRP_COMMAND_LOCAL and command.size >= 4:
+            command.result = self._only_address(<uint32_t>numbers[0])
         else:
             command.result = -EINVAL
         return False
 
-    cdef int32_t _watch(self, uint32_t index, int fd) noexcept nogil:
-        cdef epoll_event event
-        memset(&event, 0, sizeof(event))
-        event.events = EPOLLIN
-        event.data.u32 = index
-        return -c_errno if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0 else 0
+    cdef int32_t _set_local(self, uint32_t index, int fd, uint32_t bound) noexcept nogil:
+        """Notes what a socket is bound to, and asks for the own address of each datagram where that leaves it open."""
+        cdef uint32_t local = bound if bound else self.only
+        cdef int error = srp_udp_set_pktinfo(fd, local == 0)
+        if error == 0:
+            self.bound[index] = bound
+            self.local[index] = local
+        return error
+
+    cdef int32_t _only_address(self, uint32_t address) noexcept nogil:
+        cdef uint32_t i
+        cdef int error = 0
+        self.only = address
+        for i in range(SOCKETS):
+            if self.fds[i] >= 0 and error == 0:
+                error = self._set_local(i, self.fds[i], self.bound[i])
+        return error
+
+    cdef void _count_kernel_drops(self) noexcept nogil:
+        cdef uint32_t i, drops
+        self.drops_us = self.now.mono_us + DROPS_EVERY_US
+        for i in range(SOCKETS if self.own[OWN_POOL_OPEN] else SRP_SOCKET_POOL):
+            if self.fds[i] >= 0:
+                drops = srp_udp_drops(self.fds[i])
+                self.udp[SRP_UDP_IN_KERNEL_DROPS] += <uint32_t>(drops - self.drops[i])  # wraps
+                self.drops[i] = drops
 
     cdef int32_t _open_pool(self) noexcept nogil:
         cdef uint32_t i
+        cdef epoll_event event
         cdef int fd, error
         cdef int32_t opened = 0
         for i in range(SRP_SOCKET_POOL, SRP_SOCKET_POOL + self.pool_size):
@@ -776,7 +865,12 @@ cdef class Loop:
                 if fd >= 0:
                     error = srp_udp_prepare(fd, POOL_RECEIVE_BYTES, POOL_SEND_BYTES)
                     if error == 0:
-                        error = self._watch(i, fd)
+                        error = self._set_local(i, fd, self.bound[SRP_SOCKET_MAIN])
+                    if error == 0:
+                        memset(&event, 0, sizeof(event))
+                        event.events = EPOLLIN
+                        event.data.u32 = i
+                        error = -c_errno if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0 else 0
                     if error < 0:
                         close(fd)
                 if error < 0:
@@ -786,7 +880,7 @@ cdef class Loop:
                         self.own[OWN_POOL_ERRORS] += 1
                     break
                 self.fds[i] = fd
-                self.bound[i] = self.bound[SRP_SOCKET_MAIN]
+                self.df[i] = False
                 self.drops[i] = 0
                 self.own[OWN_POOL_OPENED] += 1
                 self.own[OWN_POOL_OPEN] += 1
@@ -797,6 +891,7 @@ cdef class Loop:
     cdef int32_t _close_pool(self) noexcept nogil:
         cdef int i
         cdef int32_t closed = 0
+        self._count_kernel_drops()
         for i in range(SRP_SOCKET_POOL, SOCKETS):
             if self.fds[i] >= 0:
                 close(self.fds[i])
@@ -816,12 +911,8 @@ cdef class Loop:
             batches += 1
             if srp_udp_receive(self.receiver, old, <uint16_t>index) <= 0 or not self._hand_over():
                 break
-        error = self._take_in(index, fd)
-        if error < 0:
-            return error
-        if old >= 0:
-            epoll_ctl(self.epoll, EPOLL_CTL_DEL, old, NULL)
-        return 0
+        self._count_kernel_drops()
+        return self._take_in(index, fd)
 
     cdef void _end(self) noexcept nogil:
         """Sends what waits, for a moment, and answers whoever still asks."""

@@ -7,6 +7,7 @@ cdef extern from "mailbox.h" nogil:
         SRP_COMMAND_CLOSE_POOL
         SRP_COMMAND_REPLACE
         SRP_COMMAND_HEARTBEAT
+        SRP_COMMAND_LOCAL
         SRP_COMMAND_CORE
     ctypedef struct srp_command:
         uint32_t kind

@@ -10,6 +10,7 @@ cdef extern from "udp.h" nogil:
         SRP_UDP_STRIDE_GRO
         SRP_UDP_COUNT
         SRP_UDP_IN_DATAGRAMS
+        SRP_UDP_IN_KERNEL_DROPS
         SRP_UDP_OUT_CALLS
         SRP_UDP_DONE
         SRP_UDP_BLOCKED
@@ -20,18 +21,20 @@ cdef extern from "udp.h" nogil:
     ctypedef struct srp_udp_receiver:
         const srp_udp_calls *calls
         uint64_t *count
-        uint32_t *drops
-        const uint32_t *bound
+        const uint32_t *local
         uint8_t *data
         uint32_t stride
         uint32_t batch
+        uint32_t most
     ctypedef struct srp_udp_sender:
         const srp_udp_calls *calls
         uint64_t *count
         const int *fds
-        const uint32_t *bound
+        const uint32_t *local
+        uint8_t *df
         uint32_t sockets
         bint trains
+        bint small_df
         int fd
     const char *srp_udp_count_name(unsigned int index)
     void srp_udp_receiver_init(srp_udp_receiver *receiver)
@@ -43,6 +46,7 @@ cdef extern from "udp.h" nogil:
     int srp_udp_send_one(const srp_udp_calls *calls, uint64_t *count, int fd, const srp_datagram *item)
     int srp_udp_open(uint32_t addr, uint16_t port)
     int srp_udp_prepare(int fd, int receive_bytes, int send_bytes)
+    int srp_udp_set_pktinfo(int fd, bint on)
     int srp_udp_set_gro(int fd, bint on)
     bint srp_udp_can_segment(int fd)
     uint32_t srp_udp_drops(int fd)

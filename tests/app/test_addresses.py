@@ -3,6 +3,7 @@
 import itertools
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -80,6 +81,43 @@ def wait_advertised(node: Node, address: str) -> None:
     while advertised(node) != address:
         assert time.monotonic() < deadline, (advertised(node), node.lines)
         time.sleep(0.1)
+
+
+# Asks a node from one of our addresses; prints which address answers.
+ASK = """
+import socket, sys
+from tests.net.echo import ping
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind((sys.argv[1], 0))
+    s.settimeout(1)
+    for number in range(30):
+        s.sendto(ping(number), (sys.argv[2], int(sys.argv[3])))
+        try:
+            print(s.recvfrom(2048)[1][0])
+            break
+        except TimeoutError:
+            pass
+"""
+
+
+def answers_from(space: str, source: str, node: Node, address: str) -> str:
+    return run("ip", "netns", "exec", space, sys.executable, "-c", ASK, source, address, str(node.ports[0])).strip()
+
+
+def test_answers_come_from_the_address_that_was_asked(net: Net, make_node: MakeNode) -> None:
+    """Also when the way back would choose another; with one address the kernel is not asked for it, with two it is."""
+    inside, router = net.add("in"), net.add("router")
+    net.link(inside, "198.51.100.2/24", router, "198.51.100.1/24", "first")
+    node = make_node()
+    write(node)
+    node.start(inside=inside)
+    assert answers_from(router, "198.51.100.1", node, "198.51.100.2") == "198.51.100.2"
+    net.link(inside, "203.0.113.2/24", router, "203.0.113.1/24", "second")
+    run("ip", "-n", inside, "route", "add", "default", "via", "203.0.113.1")
+    wait_advertised(node, "203.0.113.2")
+    assert answers_from(router, "203.0.113.1", node, "198.51.100.2") == "198.51.100.2"
+    assert answers_from(router, "198.51.100.1", node, "203.0.113.2") == "203.0.113.2"
+    assert node.end() == 0
 
 
 def test_follows_the_addresses_of_the_machine(net: Net, make_node: MakeNode) -> None:

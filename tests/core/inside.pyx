@@ -314,3 +314,102 @@ def allocations(Node node, batches, ticks, int64_t mono_us, int64_t wall_ms):
         node.due_us()
     after = count()
     return after - before, received, sent
+
+
+# --- time ------------------------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    #include <time.h>
+    static int64_t srp_now_ns(void) { struct timespec t; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); return t.tv_sec * INT64_C(1000000000) + t.tv_nsec; }
+    """
+    int64_t srp_now_ns() nogil
+
+cdef uint64_t mix(uint64_t *seed) noexcept nogil:
+    cdef uint64_t z
+    seed[0] += <uint64_t>0x9e3779b97f4a7c15
+    z = seed[0]
+    z = (z ^ (z >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
+    z = (z ^ (z >> 27)) * <uint64_t>0x94d049bb133111eb
+    return z ^ (z >> 31)
+
+
+cdef class Stopwatch:
+    """Processor time that a node spends on datagrams of its crowd() alone: batches from random peers, made outside the measured time.
+
+    template: one datagram of any of them; its sender's peerId as hex stands at hex_at, as bytes at id_at, its cluster at 25
+    (-1, False: none), 32 fresh bytes belong at each of `fresh`. cold_bytes: so much other memory is written before each batch, as
+    the kernel does that fetched it.
+    """
+    cdef Node node
+    cdef uint64_t seed
+    cdef public int64_t mono_us, wall_ms
+    cdef uint32_t peers, first, clusters
+
+    def __init__(self, Node node, uint32_t peers, uint32_t first, uint32_t clusters, int64_t mono_us, int64_t wall_ms):
+        self.node = node
+        self.peers = peers
+        self.first = first
+        self.clusters = clusters
+        self.mono_us = mono_us
+        self.wall_ms = wall_ms
+        self.seed = 1
+
+    def run(self, bytes template, uint32_t count, *, int hex_at=-1, int id_at=-1, bint cluster=True, fresh=(), uint32_t batch=64,
+            uint32_t cold_bytes=0):
+        """(nanoseconds, datagrams sent), both for each datagram."""
+        cdef bytearray buffers = bytearray(batch * 2048), other = bytearray(cold_bytes + 1)
+        cdef uint8_t *at = buffers
+        cdef uint8_t *cold = other
+        cdef const uint8_t *text = template
+        cdef uint32_t length = <uint32_t>len(template), done = 0, sent = 0, i, j, k, who, number, places = <uint32_t>len(fresh)
+        cdef int place[4]
+        cdef srp_datagram items[256]
+        cdef srp_datagram *out
+        cdef srp_now now
+        cdef int64_t begin, total = 0
+        cdef uint64_t word
+        cdef char *digits = "0123456789abcdef"
+        assert length <= 2048 and batch <= 256 and places <= 4
+        for i in range(places):
+            place[i] = fresh[i]
+        with nogil:
+            while done < count:
+                for i in range(batch):
+                    memset(&items[i], 0, sizeof(srp_datagram))
+                    items[i].data = at + 2048 * i
+                    items[i].len = length
+                    memcpy(items[i].data, text, length)
+                    who = self.first + <uint32_t>(((mix(&self.seed) >> 32) * self.peers) >> 32)
+                    items[i].addr = who
+                    items[i].port = 9000
+                    items[i].local = 0x7f000001
+                    if cluster:
+                        number = (who - self.first) % self.clusters
+                        memcpy(items[i].data + 25, &number, 4)
+                    if id_at >= 0:
+                        memcpy(items[i].data + id_at, &who, 4)
+                    if hex_at >= 0:
+                        for j in range(4):
+                            items[i].data[hex_at + 2 * j] = digits[(who >> (8 * j + 4)) & 15]
+                            items[i].data[hex_at + 2 * j + 1] = digits[(who >> (8 * j)) & 15]
+                    for j in range(places):
+                        for k in range(4):
+                            word = mix(&self.seed)
+                            memcpy(items[i].data + place[j] + 8 * k, &word, 8)
+                for i in range(0, cold_bytes, 64):
+                    cold[i] += 1
+                self.mono_us += 200
+                now.mono_us = self.mono_us
+                now.wall_ms = self.wall_ms
+                begin = srp_now_ns()
+                self.node.receive_batch(items, batch, now)
+                sent += self.node.output(&out)
+                self.node.output_done()
+                if self.node.due_us() <= self.mono_us:
+                    self.node.tick_at(now)
+                    sent += self.node.output(&out)
+                    self.node.output_done()
+                total += srp_now_ns() - begin
+                done += batch
+        return total / done, sent / done

@@ -62,7 +62,27 @@ def test_introduction(world: World) -> None:
         assert frame["cluster_id"] == joiner.cluster
         assert frame["subcluster_id"] == joiner.subcluster
         assert frame["usr1"] == str(world.wall_ms).encode()
-        assert frame["packet_id"] == codec.sha256(codec.UNSET, frame["message"], codec.UNSET)
+        assert len(frame["packet_id"]) == 32
+    assert sent[0].frame["packet_id"] != sent[1].frame["packet_id"]
+
+
+def test_packet_ids_of_introductions(world: World) -> None:
+    """A client takes one packetId once: all members get the same introduction of a joiner, every other has an id of its own."""
+    members = [world.connect(Peer(f"198.51.100.{i}", nat_type=7)) for i in range(10, 15)]
+    joiner = world.connect(Peer("198.51.100.7", nat_type=15))
+    seen = set()
+    for turn in range(2):
+        sent = [item for item in world.send(joiner, joiner.join(clock=5 + turn)) if item.type == codec.INTRO]
+        assert len(sent) == 2 * len(members)
+        about_joiner = [item for item in sent if item.to != joiner.endpoint]
+        assert len({item.data for item in about_joiner}) == 1
+        ids = {item.frame["packet_id"] for item in sent}
+        assert len(ids) == 1 + len(members)
+        assert not ids & seen
+        seen |= ids
+        world.pass_time(61)
+        for peer in (joiner, *members):
+            world.connect(peer)
 
 
 def test_join_connects(world: World) -> None:
@@ -172,6 +192,22 @@ def test_nobody_is_introduced_to_the_silent(world: World) -> None:
     world.pass_time(4 * KEEP_ALIVE + 1)
     joiner = world.connect(Peer("198.51.100.7"))
     assert introduced(world.send(joiner, joiner.join()), joiner) == []
+
+
+def test_a_busy_member_is_introduced_where_others_are_lacking() -> None:
+    """One whose last ping is still unanswered: only while there are fewer others than a join may meet."""
+    world = World(introductions=3)
+    busy = world.connect(Peer("198.51.100.8"))
+    busy.alive = False
+    world.advance(KEEP_ALIVE + 2)
+    world.advance(2)
+    joiner = world.connect(Peer("198.51.100.7"))
+    assert introduced(world.send(joiner, joiner.join()), joiner) == [busy.endpoint]
+    world.connect_many(2)
+    joiner = world.connect(Peer("198.51.100.10"))
+    met = introduced(world.send(joiner, joiner.join()), joiner)
+    assert len(met) == 3
+    assert busy.endpoint not in met
 
 
 def test_joiner_meets_itself_never(world: World) -> None:

@@ -511,7 +511,7 @@ def test_convergence_within_the_default_rates() -> None:
     pair.put(pair.one, [b"packet %d" % i for i in range(2500)])
     pair.one.node.set_limits()
     assert pair.one.view(source) is not None
-    for _ in range(12):
+    for _ in range(14):
         pair.advance(31, step=0.1)
         if pair.equal():
             break

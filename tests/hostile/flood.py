@@ -1,42 +1,54 @@
 """Honest reference peers become ready, meet and exchange events while the node is flooded; what it costs them.
 
-    python -m tests.hostile.flood [--clients N] [--rate N] [--seconds S] [--workload NAME]… [--json]
+    python -m tests.hostile.flood [--clients N] [--times T | --rate N] [--share S] [--workload NAME]… [--limit LINE]… [--json]
 
-One `srpnode run`; bench/load is the attacker, from as many forged loopback sources as a workload asks for. The rate is
-datagrams a second to the two identities in turn; 0: as fast as the attacker can. Everything stays on loopback.
+One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. The
+attacker has what is left of that core, with the least priority; honest peers and this program have another core. Before the honest
+peers start, the flood runs alone as fast as the attacker can: S divided by the CPU time that the node spends on each datagram is
+its capacity for that flood. The flood then runs at T times the capacity, or as near as the attacker comes, until the last event
+has arrived or a minute is over. Everything stays on loopback.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import random
-import statistics
 import subprocess
-import threading
+import sys
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from bench import programs
+from tests.hostile import machine
+from tests.hostile.pinger import Pinger, quantile
 from tests.interop import sut
-from tests.interop.raw import RawPeer
-from tests.interop.reference import Client, Entry, ReferenceProcess
+from tests.interop.reference import Client, Entry, ReferenceProcess, sha256_hex
 
-# Options of the load program; `join` and `publish` come from endpoints that proved themselves, as a malicious cluster's would.
+LOAD: Final = ["{load}", "--to", "{targets}", "--sockets", "4", "--warm-seconds", "0.1", "--seconds", "{seconds}"]
+ATTACK: Final = [sys.executable, "-m", "tests.hostile.attack", "--to", "{targets}", "--seconds", "{seconds}"]
+# Of two programs; peers of `publish`, `join`, `sync` and `collide` proved themselves, as a malicious cluster's would.
 WORKLOADS: Final[dict[str, list[str]]] = {
     "none": [],
     "garbage": ["garbage", "--endpoints", "1000"],
     "pings": ["ping", "--endpoints", "1000000"],
     "publishes": ["publish", "--srp", "--endpoints", "200"],
     "joins": ["join", "--srp", "--endpoints", "200", "--cluster-size", "1"],
+    "syncs": ["sync", "--peers", "100"],
+    "collisions": ["collide", "--peers", "100"],
 }
-EVENTS: Final = 5  # of each peer
+EVENTS: Final = 2  # of each peer
+PEERS_PER_PROCESS: Final = 10
 DEADLINE_S: Final = 60.0
-PINGS_EVERY_S: Final = 0.05
+ALONE_S: Final = 4.0
+FLOOD_MAX_S: Final = 300.0
+PAIRS_AMONG: Final = 5
+ATTACKER_NICE: Final = 19
+ENOUGH: Final = 0.99  # of the events
 
 
 @dataclass
@@ -45,7 +57,10 @@ class Run:
 
     workload: str
     clients: int
-    flood_sent_per_second: float = 0.0
+    share: float
+    capacity: float = 0.0  # datagrams a second
+    flood: float = 0.0  # datagrams a second that arrived while honest peers were served
+    lost_in_kernel: float = 0.0  # part of these
     ready_s: list[float] = field(default_factory=list)
     pairs_wanted: int = 0
     pairs_met: int = 0
@@ -53,179 +68,207 @@ class Run:
     events_wanted: int = 0
     events_arrived: int = 0
     events_s: float = 0.0
+    enough_s: float = float("nan")  # until 99 % of the events had arrived
+    unloaded_ms: list[float] = field(default_factory=list)
     ping_sent: int = 0
     ping_ms: list[float] = field(default_factory=list)
-    memory_before_kb: int = 0
-    memory_after_kb: int = 0
-    node_cpu_us_per_datagram: float = 0.0
+    memory_kb: list[int] = field(default_factory=list)  # before the flood, after it alone, at the end
+    alone_us: float = 0.0  # CPU of the node for each datagram of the flood, kernel included
+    drops: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        ordered = sorted(self.ping_ms)
         return {
             "workload": self.workload,
             "clients": self.clients,
-            "flood datagrams/s": round(self.flood_sent_per_second),
-            "ready, slowest s": round(max(self.ready_s, default=float("nan")), 2),
-            "ready": len(self.ready_s),
+            "node has of a core": self.share,
+            "capacity/s": round(self.capacity),
+            "flood/s": f"{self.flood:.0f} ({self.flood / max(self.capacity, 1):.2f} x), {self.lost_in_kernel:.0%} lost in kernel",
+            "ready": f"{len(self.ready_s)}, slowest {max(self.ready_s, default=float('nan')):.1f} s",
             "pairs met": f"{self.pairs_met}/{self.pairs_wanted} in {self.meeting_s:.1f} s",
-            "events arrived %": round(100 * self.events_arrived / max(self.events_wanted, 1), 2),
-            "events took s": round(self.events_s, 2),
-            "pings answered": f"{len(ordered)}/{self.ping_sent}",
-            "ping p50 ms": round(statistics.median(ordered), 2) if ordered else None,
-            "ping p99 ms": round(ordered[int(0.99 * (len(ordered) - 1))], 2) if ordered else None,
-            "memory grew kB": self.memory_after_kb - self.memory_before_kb,
-            "node CPU us per datagram": round(self.node_cpu_us_per_datagram, 2),
+            "events": f"{100 * self.events_arrived / max(self.events_wanted, 1):.2f} % of {self.events_wanted} in {self.events_s:.1f} s, 99 % in {self.enough_s:.1f} s",
+            "pings answered": f"{len(self.ping_ms)}/{self.ping_sent}",
+            "ping p50, p99 ms": f"{quantile(self.ping_ms, 0.5):.2f}, {quantile(self.ping_ms, 0.99):.2f}",
+            "unloaded p50, p99 ms": f"{quantile(self.unloaded_ms, 0.5):.2f}, {quantile(self.unloaded_ms, 0.99):.2f}",
+            "memory MB": ", ".join(f"{kb / 1024:.1f}" for kb in self.memory_kb),
+            "flood alone, CPU us each": round(self.alone_us, 2),
+            "drops": ", ".join(f"{name} {n}" for name, n in sorted(self.drops.items(), key=lambda item: -item[1])[:6]),
         }
 
 
-def memory_kb(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
+def flood(workload: str, entries: list[Entry], rate: float, seconds: float, *, known: bool = False) -> subprocess.Popen[str]:
+    """Starts the attacker; rate: datagrams a second, 0: as fast as it can. known: its peers have proved themselves before."""
+    options = WORKLOADS[workload]
+    words = ATTACK if options[0] in ("sync", "collide") else LOAD
+    targets = ",".join(entry.endpoint for entry in entries)
+    names = {"load": programs.build()["load"], "targets": targets, "seconds": seconds}
+    command = [word.format(**names) for word in words]
+    at = 3 if words is ATTACK else 1
+    command[at:at] = options
+    if rate:
+        command += ["--rate", str(max(int(rate), 1))]
+    elif words is LOAD:
+        command += ["--flood"]
+    if known and "--srp" in options:
+        command += ["--known"]
+    return subprocess.Popen(
+        ["nice", "-n", str(ATTACKER_NICE), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def end(attacker: subprocess.Popen[str]) -> None:
+    """It must have been at work until now."""
+    if attacker.poll() is not None:
+        output, words = attacker.communicate()
+        raise AssertionError(f"the attacker ended: {output} {words}")
+    attacker.kill()
+    attacker.communicate()
 
 
-class Pinger:
-    """An honest peer that measures one round trip at a time, until it is stopped."""
+class Counted:
+    """What reached the node since it was made."""
 
-    def __init__(self, address: str, entry: Entry) -> None:
-        self.peer = RawPeer(address)
-        self.entry = entry
-        self.sent = 0
-        self.times_ms: list[float] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+    def __init__(self, node: sut.SrpNode) -> None:
+        self.node = node
+        self.at, self.cpu = time.monotonic(), machine.cpu_s(node.pid)
+        self.handled, self.lost = self._read()
 
-    def _run(self) -> None:
-        while not self._stop.wait(PINGS_EVERY_S):
-            start = time.perf_counter()
-            self.sent += 1
-            before = len(self.peer.arrivals(2))
-            self.peer.send(self.peer_ping(), self.entry)
-            while time.perf_counter() - start < 1.0:
-                if len(self.peer.arrivals(2)) > before:
-                    self.times_ms.append(1000 * (time.perf_counter() - start))
-                    break
-                time.sleep(0.0002)
+    def _read(self) -> tuple[int, int]:
+        udp = [identity["udp"] for identity in self.node.status()["identities"]]
+        return sum(u["in_datagrams"] for u in udp), sum(u["in_kernel_drops_now"] for u in udp)
 
-    def peer_ping(self) -> Any:
-        from tests.interop import datagram
-
-        return datagram.Packet(datagram.PING, json={"requesterPeerId": self.peer.peer_id, "natType": 31})
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.peer.close()
+    def since(self) -> tuple[float, float, int, int]:
+        """Seconds, CPU seconds, datagrams handled, datagrams that the kernel dropped."""
+        handled, lost = self._read()
+        return time.monotonic() - self.at, machine.cpu_s(self.node.pid) - self.cpu, handled - self.handled, lost - self.lost
 
 
-def flood(program: Path, options: list[str], entries: list[Entry], rate: int, seconds: float) -> subprocess.Popen[str] | None:
-    if not options:
-        return None
-    targets = ",".join(f"{entry.address}:{entry.port}" for entry in entries)
-    speed = ["--rate", str(rate)] if rate else ["--flood"]
-    command = [str(program), options[0], "--to", targets, *options[1:], *speed]
-    command += ["--seconds", str(seconds), "--warm-seconds", "0.5", "--sockets", "4"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def run(workload: str, *, clients: int, rate: int, seconds: float, limits: tuple[str, ...] = ()) -> Run:
-    """One node, one flood, so many honest peers; everything is started anew and stopped."""
-    result = Run(workload, clients)
-    net = f"127.{random.SystemRandom().randrange(64, 250)}"
-    load = programs.build()["load"]
-    node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
-    process = ReferenceProcess()
-    pinger = attacker = None
+def measure_capacity(result: Run, node: sut.SrpNode) -> None:
+    """Alone, as fast as it goes. Where the attacker is the slower one the node's own idle time is scaled away."""
+    attacker = flood(result.workload, node.entries, 0, FLOOD_MAX_S)
     try:
-        pid = node.pid
-        pinger = Pinger(f"{net}.0.5", node.entries[0])
-        attacker = flood(load, WORKLOADS[workload], node.entries, rate, seconds)
-        time.sleep(1.5)
-        result.memory_before_kb = memory_kb(pid)
-        cpu, wall = cpu_s(pid), time.monotonic()
-        start = time.monotonic()
-        honest = [Client(process, f"honest-{i}", f"{net}.{1 + i // 250}.{i % 250 + 1}", node.entries) for i in range(clients)]
-        for client in honest:
-            client.ready(DEADLINE_S)
-            result.ready_s.append(time.monotonic() - start)
-        for client in honest:
-            client.join("subcluster")
-            client.listen("subcluster", "event")
-        start = time.monotonic()
-        pairs = set(itertools.permutations([client.peer_id for client in honest[:5]], 2))
-        result.pairs_wanted = len(pairs)
-        while pairs and time.monotonic() - start < DEADLINE_S:
-            pairs -= {(a.peer_id, other) for a in honest[:5] for other in a.met()}
+        before = Counted(node)
+        while before.since()[2] < 1000:  # its peers prove themselves first
             time.sleep(0.1)
-        result.pairs_met = result.pairs_wanted - len(pairs)
-        result.meeting_s = time.monotonic() - start
-        start = time.monotonic()
-        texts = [f"{client.name} {i}".encode() for client in honest for i in range(EVENTS)]
-        for text in texts:
-            sender = next(client for client in honest if client.name == text.decode().split()[0])
-            sender.emit("subcluster", "event", text)
-        missing = {
-            (client.name, text) for client in honest for text in texts if not text.decode().startswith(client.name + " ")
-        }
-        result.events_wanted = len(missing)
-        while missing and time.monotonic() - start < DEADLINE_S:
-            missing = {
-                (client.name, text)
-                for client in honest
-                for text in {t for n, t in missing if n == client.name} - arrived(client, texts)
-            }
-            time.sleep(0.1)
-        result.events_arrived = result.events_wanted - len(missing)
-        result.events_s = time.monotonic() - start
-        used, passed = cpu_s(pid) - cpu, time.monotonic() - wall
-        if attacker is not None:
-            output, words = attacker.communicate(timeout=seconds + 60)
-            if attacker.returncode != 0:
-                raise AssertionError(f"load: {words}")
-            report = json.loads(output)
-            result.flood_sent_per_second = report["sent"] / report["seconds"]
-            result.node_cpu_us_per_datagram = 1e6 * used / passed / max(result.flood_sent_per_second, 1)
-        result.memory_after_kb = memory_kb(pid)
-        pinger.close()
-        result.ping_sent, result.ping_ms = pinger.sent, pinger.times_ms
-        pinger = None
+        time.sleep(1.0)
+        before = Counted(node)
+        time.sleep(ALONE_S)
+        _, used, handled, _ = before.since()
+        result.alone_us = 1e6 * used / max(handled, 1)
+        result.capacity = result.share * 1e6 / result.alone_us
     finally:
-        if attacker is not None and attacker.poll() is None:
-            attacker.kill()
-            attacker.wait()
-        if pinger is not None:
-            pinger.close()
-        process.close()
-        node.close()
+        end(attacker)
+
+
+def run(
+    workload: str, *, clients: int, times: float = 2.0, rate: float = 0.0, share: float = 1.0, limits: tuple[str, ...] = ()
+) -> Run:
+    """One node, one flood, so many honest peers; everything is started anew and stopped."""
+    result = Run(workload, clients, share)
+    net = f"127.{random.SystemRandom().randrange(64, 190)}"
+    nodes_core, others_core = machine.cores()
+    with contextlib.ExitStack() as stack:
+        with machine.on(nodes_core):
+            node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
+        stack.callback(node.close)
+        stack.enter_context(machine.share(node.pid, share))
+        stack.enter_context(machine.on(others_core))
+        pinger = Pinger(f"{net}.0.5", node.entries[0], 0.01)
+        time.sleep(ALONE_S)
+        _, result.unloaded_ms = pinger.close()
+        result.memory_kb = [machine.memory_kb(node.pid)]
+        if WORKLOADS[workload]:
+            with machine.on(nodes_core):
+                measure_capacity(result, node)
+            result.memory_kb.append(machine.memory_kb(node.pid))
+            with machine.on(nodes_core):
+                attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=True)
+            stack.callback(attacker.kill)
+            time.sleep(2.0)
+        counted = Counted(node)
+        pinger = Pinger(f"{net}.0.5", node.entries[0])
+        serve(result, node, net, stack)
+        result.ping_sent, result.ping_ms = pinger.close()
+        seconds, _, handled, lost = counted.since()
+        result.flood = (handled + lost) / seconds
+        result.lost_in_kernel = lost / max(handled + lost, 1)
+        result.drops = {name: count for name, count in node.drops().items() if count}
+        result.memory_kb.append(machine.memory_kb(node.pid))
+        if WORKLOADS[workload]:
+            end(attacker)
     return result
 
 
-def arrived(client: Client, texts: list[bytes]) -> set[bytes]:
-    from tests.interop.reference import sha256_hex
-
-    got = {event.get("sha256") for event in client.events("message")}
-    return {text for text in texts if sha256_hex(text) in got}
+def serve(result: Run, node: sut.SrpNode, net: str, stack: contextlib.ExitStack) -> None:
+    """The honest peers: they start, become ready, join one subcluster, meet, and emit their events."""
+    count = result.clients
+    processes = [ReferenceProcess() for _ in range((count + PEERS_PER_PROCESS - 1) // PEERS_PER_PROCESS)]
+    for process in processes:
+        stack.callback(process.close)
+    start = time.monotonic()
+    honest = [
+        Client(processes[i % len(processes)], f"honest-{i}", f"{net}.{1 + i // 250}.{i % 250 + 1}", node.entries)
+        for i in range(count)
+    ]
+    waiting = list(honest)
+    while waiting and time.monotonic() - start < DEADLINE_S:
+        for client in [client for client in waiting if client.events("ready")]:
+            result.ready_s.append(time.monotonic() - start)
+            waiting.remove(client)
+        time.sleep(0.1)
+    honest = [client for client in honest if client not in waiting]
+    for client in honest:
+        client.join("subcluster")
+        client.listen("subcluster", "event")
+    start = time.monotonic()
+    pairs = set(itertools.permutations([client.peer_id for client in honest[:PAIRS_AMONG]], 2))
+    result.pairs_wanted = len(pairs)
+    while pairs and time.monotonic() - start < DEADLINE_S:
+        pairs -= {(a.peer_id, other) for a in honest[:PAIRS_AMONG] for other in a.met()}
+        time.sleep(0.2)
+    result.pairs_met = result.pairs_wanted - len(pairs)
+    result.meeting_s = time.monotonic() - start
+    start = time.monotonic()
+    hashes = {}
+    for client in honest:
+        texts = [f"{client.name} {i} {os.urandom(8).hex()}".encode() for i in range(EVENTS)]
+        hashes[client.name] = {sha256_hex(text) for text in texts}
+        for text in texts:
+            client.emit("subcluster", "event", text)
+    every = set().union(*hashes.values()) if hashes else set()
+    result.events_wanted = len(honest) * max(len(every) - EVENTS, 0)
+    while time.monotonic() - start < DEADLINE_S:
+        got = {client.name: {event.get("sha256") for event in client.events("message")} for client in honest}
+        result.events_arrived = sum(len(got[name] & (every - own)) for name, own in hashes.items())
+        result.events_s = time.monotonic() - start
+        if result.events_arrived >= ENOUGH * result.events_wanted and result.enough_s != result.enough_s:
+            result.enough_s = result.events_s
+        if result.events_arrived == result.events_wanted:
+            break
+        time.sleep(1.0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=10)
-    parser.add_argument("--rate", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long the flood lasts")
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--times", type=float, default=2.0, help="of the capacity")
+    parser.add_argument("--rate", type=float, default=0.0, help="datagrams a second instead")
+    parser.add_argument("--share", type=float, default=0.25, help="of a core, for the node")
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS))
     parser.add_argument("--limit", action="append", default=[], help="a line of [limits], such as introductions=4")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if not 0.05 <= options.share <= 1:
+        parser.error("--share: 0.05 to 1")
     rows = []
     for workload in options.workload or list(WORKLOADS):
-        result = run(workload, clients=options.clients, rate=options.rate, seconds=options.seconds, limits=tuple(options.limit))
+        result = run(
+            workload,
+            clients=options.clients,
+            times=options.times,
+            rate=options.rate,
+            share=options.share,
+            limits=tuple(options.limit),
+        )
         rows.append(result)
         if not options.json:
             for key, value in result.summary().items():

@@ -11,21 +11,22 @@ typedef struct harness {
     uint64_t count[SRP_UDP_COUNT];
     int fds[SOCKETS];
     uint32_t bound[SOCKETS];
-    uint32_t drops[SOCKETS];
+    uint8_t df[SOCKETS];
 } harness;
 
 harness *harness_new(int batch, int gro)
 {
     harness *h = aligned_alloc(64, (sizeof *h + 63) / 64 * 64);
-    *h = (harness){.sender = {.calls = &inject_calls, .sockets = SOCKETS, .trains = true},
+    *h = (harness){.sender = {.calls = &inject_calls, .sockets = SOCKETS, .trains = true,
+                              .small_df = true},
                    .receiver = {.calls = &inject_calls, .batch = (uint32_t)batch,
                                 .stride = gro ? SRP_UDP_STRIDE_GRO : SRP_UDP_STRIDE}};
     for (int i = 0; i < SOCKETS; i++)
         h->fds[i] = -1;
     h->sender.count = h->receiver.count = h->count;
     h->sender.fds = h->fds;
-    h->receiver.drops = h->drops;
-    h->sender.bound = h->receiver.bound = h->bound;
+    h->sender.df = h->df;
+    h->sender.local = h->receiver.local = h->bound;
     h->receiver.data = malloc((size_t)batch * h->receiver.stride);
     srp_udp_sender_init(&h->sender);
     srp_udp_receiver_init(&h->receiver);
@@ -47,6 +48,7 @@ void harness_socket(harness *h, int index, int fd)
 }
 
 int harness_trains(const harness *h) { return h->sender.trains; }
+int harness_small_df(const harness *h) { return h->sender.small_df; }
 uint64_t harness_count(const harness *h, unsigned index) { return h->count[index]; }
 int harness_send(harness *h, const srp_datagram *items, uint32_t count) { return srp_udp_send(&h->sender, items, count); }
 uint32_t harness_give_up(harness *h, const srp_datagram *items, uint32_t count) { return srp_udp_give_up(&h->sender, items, count); }

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-static _Atomic int send_error, send_after, send_times, send_most, refused_port, refused_error, receive_error, receive_times;
+static _Atomic int send_error, send_after, send_times, send_most, refused_port, refused_error, receive_error, receive_times, option_error;
 static _Atomic unsigned long sent_calls;
 
 static int send_messages(int fd, struct mmsghdr *messages, unsigned count, int flags)
@@ -43,7 +43,16 @@ static int receive_messages(int fd, struct mmsghdr *messages, unsigned count, in
     return recvmmsg(fd, messages, count, flags, timeout);
 }
 
-const srp_udp_calls inject_calls = {receive_messages, send_messages};
+static int set_option(int fd, int level, int option, const void *value, socklen_t size)
+{
+    if (option_error) {
+        errno = option_error;
+        return -1;
+    }
+    return setsockopt(fd, level, option, value, size);
+}
+
+const srp_udp_calls inject_calls = {receive_messages, send_messages, set_option};
 
 void inject_send(int error, int after, int times)
 {
@@ -71,6 +80,11 @@ void inject_receive(int error, int times)
     receive_times = times;
 }
 
+void inject_option(int error)
+{
+    option_error = error;
+}
+
 unsigned long inject_calls_sent(void)
 {
     return sent_calls;
@@ -78,5 +92,5 @@ unsigned long inject_calls_sent(void)
 
 void inject_reset(void)
 {
-    send_times = send_after = send_most = refused_port = receive_times = 0;
+    send_times = send_after = send_most = refused_port = receive_times = option_error = 0;
 }

@@ -1,5 +1,6 @@
 /* srp_udp_send() against a kernel that fails at random: whatever happens, every datagram leaves once or is counted as
- * dropped once, those of one socket leave in order, and trains are what UDP_SEGMENT allows.
+ * dropped once, those of one socket leave in order (the small ones before the others), trains are what UDP_SEGMENT allows,
+ * and nothing large leaves with DF.
  *
  *     send_property SEED ROUNDS */
 #include "udp.h" /* first: it wants _GNU_SOURCE */
@@ -23,10 +24,13 @@ enum { ITEMS = 700, SOCKETS = 5, FIRST_FD = 1000 };
 static uint64_t random_state;
 static unsigned current_round;
 static unsigned trouble; /* of 100 calls so many fail */
-static uint32_t bound_2;  /* address of socket 2 */
+static uint32_t local_2;  /* address of socket 2 */
 static bool no_trains;   /* this kernel refuses UDP_SEGMENT */
 static unsigned char left[ITEMS];
-static uint32_t last_left[SOCKETS];
+static uint32_t last_left[SOCKETS][2]; /* small, others */
+static uint8_t df[SOCKETS];     /* as the sender believes */
+static uint8_t df_now[SOCKETS]; /* as the kernel has it */
+static bool no_df;              /* this kernel refuses it */
 static const srp_datagram *all;
 static uint32_t all_count;
 static uint64_t counters[SRP_UDP_COUNT];
@@ -40,15 +44,29 @@ static uint32_t draw(uint32_t below)
     return (uint32_t)((z ^ (z >> 31)) >> 32) % below;
 }
 
-/* Which item an iovec is: its payload holds the number. */
-static uint32_t number(const struct iovec *vector)
+/* Which items a message holds: the payload of each holds its number. Those that lie together may share an iovec. */
+static uint32_t items_of(const struct msghdr *m, uint32_t numbers[SRP_UDP_TRAIN])
 {
-    uint32_t n;
-    CHECK(vector->iov_len >= sizeof n);
-    memcpy(&n, vector->iov_base, sizeof n);
-    CHECK(n < all_count);
-    CHECK(vector->iov_len == all[n].len && vector->iov_base == all[n].data);
-    return n;
+    uint32_t found = 0;
+    for (size_t i = 0; i < m->msg_iovlen; i++)
+        for (size_t at = 0; at < m->msg_iov[i].iov_len;) {
+            uint32_t n;
+            uint8_t *data = (uint8_t *)m->msg_iov[i].iov_base + at;
+            CHECK(found < SRP_UDP_TRAIN && m->msg_iov[i].iov_len - at >= sizeof n);
+            memcpy(&n, data, sizeof n);
+            CHECK(n < all_count && data == all[n].data && all[n].len <= m->msg_iov[i].iov_len - at);
+            at += all[n].len;
+            numbers[found++] = n;
+        }
+    return found;
+}
+
+/* Small, or the end of a train that is not. */
+static bool goes_small(uint32_t n)
+{
+    const srp_datagram *item = &all[n], *last = item - 1;
+    return item->len <= SRP_UDP_SMALL && !(n > 0 && last->len > SRP_UDP_SMALL && last->addr == item->addr &&
+                                           last->port == item->port && last->local == item->local && last->socket == item->socket);
 }
 
 /* What a message says must be what the caller asked for, for each of its datagrams. */
@@ -70,16 +88,18 @@ static void check_message(int fd, struct msghdr *m)
             segment = size;
         }
     }
-    CHECK(m->msg_iovlen >= 1 && m->msg_iovlen <= SRP_UDP_TRAIN);
-    CHECK((m->msg_iovlen > 1) == (segment > 0));
-    for (size_t i = 0; i < m->msg_iovlen; i++) {
-        const srp_datagram *item = &all[number(&m->msg_iov[i])];
+    uint32_t numbers[SRP_UDP_TRAIN], count = items_of(m, numbers);
+    CHECK(count >= 1);
+    CHECK((count > 1) == (segment > 0));
+    for (uint32_t i = 0; i < count; i++) {
+        const srp_datagram *item = &all[numbers[i]];
         CHECK(item->addr == ntohl(to->sin_addr.s_addr) && item->port == ntohs(to->sin_port));
-        CHECK(local == (item->socket == 2 && bound_2 ? 0 : item->local));
+        CHECK(local == (item->socket == 2 && local_2 ? 0 : item->local));
         CHECK(fd == FIRST_FD + item->socket);
+        CHECK(item->len <= SRP_UDP_SMALL || !df_now[item->socket]);
         bytes += item->len;
         if (segment)
-            CHECK(i + 1 < m->msg_iovlen ? item->len == segment : item->len <= segment);
+            CHECK(i + 1 < count ? item->len == segment : item->len <= segment);
     }
     CHECK(segment == 0 || bytes <= SRP_UDP_TRAIN_BYTES);
 }
@@ -97,7 +117,8 @@ static int send_messages(int fd, struct mmsghdr *messages, unsigned count, int f
     unsigned sent = draw(3) ? count : 1 + draw(count);
     for (unsigned i = 0; i < sent; i++) {
         struct msghdr *m = &messages[i].msg_hdr;
-        if (no_trains && m->msg_iovlen > 1) {
+        uint32_t numbers[SRP_UDP_TRAIN], cars = items_of(m, numbers);
+        if (no_trains && cars > 1) {
             if (i == 0) {
                 errno = EIO;
                 return -1;
@@ -105,16 +126,31 @@ static int send_messages(int fd, struct mmsghdr *messages, unsigned count, int f
             return (int)i;
         }
         messages[i].msg_len = 0;
-        for (size_t k = 0; k < m->msg_iovlen; k++) {
-            uint32_t n = number(&m->msg_iov[k]);
+        for (uint32_t k = 0; k < cars; k++) {
+            uint32_t n = numbers[k], *last = last_left[all[n].socket];
             CHECK(left[n] == 0);
             left[n] = 1;
-            CHECK(last_left[all[n].socket] <= n); /* holds n + 1 of the last */
-            last_left[all[n].socket] = n + 1;
-            messages[i].msg_len += (unsigned)m->msg_iov[k].iov_len;
+            CHECK(last[!goes_small(n)] <= n); /* holds n + 1 of the last */
+            CHECK(!goes_small(n) || last[1] == 0 || all[n].socket > 2); /* the pool's sockets take turns */
+            last[!goes_small(n)] = n + 1;
+            messages[i].msg_len += all[n].len;
         }
     }
     return (int)sent;
+}
+
+static int set_option(int fd, int level, int option, const void *value, socklen_t size)
+{
+    int mode;
+    CHECK(level == IPPROTO_IP && option == IP_MTU_DISCOVER && size == sizeof mode);
+    memcpy(&mode, value, sizeof mode);
+    CHECK(mode == IP_PMTUDISC_PROBE || mode == IP_PMTUDISC_OMIT);
+    if (no_df && mode == IP_PMTUDISC_PROBE) {
+        errno = ENOPROTOOPT;
+        return -1;
+    }
+    df_now[fd - FIRST_FD] = mode == IP_PMTUDISC_PROBE;
+    return 0;
 }
 
 static uint64_t dropped(void)
@@ -135,15 +171,15 @@ static uint32_t left_total(uint32_t count)
 
 int main(int argc, char **argv)
 {
-    static const srp_udp_calls calls = {NULL, send_messages};
+    static const srp_udp_calls calls = {NULL, send_messages, set_option};
     static srp_udp_sender sender;
     static srp_datagram items[ITEMS];
-    static uint8_t data[ITEMS][1424];
-    static uint32_t bound[SOCKETS];
+    static uint8_t room[ITEMS * 1424];
+    static uint32_t local[SOCKETS];
     int fds[SOCKETS];
     random_state = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     unsigned rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 1000;
-    uint64_t given_up = 0, trains = 0, off = 0;
+    uint64_t given_up = 0, trains = 0, off = 0, small = 0, df_off = 0;
     for (int i = 0; i < SOCKETS; i++)
         fds[i] = FIRST_FD + i;
     all = items;
@@ -151,16 +187,21 @@ int main(int argc, char **argv)
         memset(counters, 0, sizeof counters);
         memset(left, 0, sizeof left);
         memset(last_left, 0, sizeof last_left);
+        memset(df, 0, sizeof df);
+        memset(df_now, 0, sizeof df_now);
+        no_df = draw(4) == 0;
         trouble = draw(2) ? draw(100) : 0;
         no_trains = draw(4) == 0;
         fds[3] = draw(2) ? FIRST_FD + 3 : -1;
-        sender = (srp_udp_sender){.calls = &calls, .count = counters, .fds = fds, .bound = bound, .sockets = SOCKETS - 1,
-                                  .trains = draw(4) > 0};
-        bound[2] = bound_2 = draw(2) ? 0x7f000001 : 0;
+        sender = (srp_udp_sender){.calls = &calls, .count = counters, .fds = fds, .local = local, .df = df, .sockets = SOCKETS - 1,
+                                  .trains = draw(4) > 0, .small_df = draw(4) > 0};
+        local[2] = local_2 = draw(2) ? 0x7f000001 : 0;
         srp_udp_sender_init(&sender);
         all_count = draw(ITEMS);
         uint32_t sockets = 1 + draw(SOCKETS), lens = 1 + draw(3), peers = 1 + draw(3), same = 1 + draw(300);
         srp_datagram like = {0};
+        uint8_t *data = room;
+        bool together = draw(2);
         for (uint32_t i = 0; i < all_count; i++) {
             if (i == 0 || draw(same) == 0)
                 like = (srp_datagram){
@@ -169,8 +210,9 @@ int main(int argc, char **argv)
             items[i] = like;
             if (draw(20) == 0)
                 items[i].len = 4 + draw(1418);
-            items[i].data = data[i];
-            memcpy(data[i], &i, sizeof i);
+            items[i].data = data;
+            memcpy(data, &i, sizeof i);
+            data += together ? items[i].len : 1424;
         }
         uint64_t gone = 0;
         unsigned patience = 0, most = draw(3) ? 1000 : draw(20);
@@ -192,8 +234,12 @@ int main(int argc, char **argv)
         given_up += gone;
         trains += counters[SRP_UDP_OUT_TRAINS];
         off += counters[SRP_UDP_OUT_TRAIN_OFF];
+        small += counters[SRP_UDP_OUT_DF_CHANGES];
+        df_off += counters[SRP_UDP_OUT_DF_OFF];
+        CHECK(memcmp(df, df_now, sizeof df) == 0);
     }
-    printf("%u rounds, %llu trains, trains given up %llu times, %llu datagrams given up\n", rounds, (unsigned long long)trains,
-           (unsigned long long)off, (unsigned long long)given_up);
-    return trains && off ? 0 : 2;
+    printf("%u rounds, %llu trains, trains given up %llu times, DF changed %llu times, given up %llu times, %llu datagrams "
+           "given up\n", rounds, (unsigned long long)trains, (unsigned long long)off, (unsigned long long)small,
+           (unsigned long long)df_off, (unsigned long long)given_up);
+    return trains && off && small && df_off ? 0 : 2;
 }

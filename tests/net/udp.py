@@ -117,6 +117,11 @@ class Udp:
         """Whether UDP_SEGMENT is in use."""
         return bool(self._library.harness_trains(self._handle))
 
+    @property
+    def small_df(self) -> bool:
+        """Whether small datagrams go with DF."""
+        return bool(self._library.harness_small_df(self._handle))
+
     def counters(self) -> dict[str, int]:
         """All that are not zero, by name."""
         result, index = {}, 0

@@ -1,7 +1,11 @@
 """The Python face of the codec where the reference has no say: limits, errors, hashes."""
 
 import hashlib
+import json
+import os
 import random
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -161,6 +165,16 @@ def test_siphash() -> None:
     first += ["8da699cd64557618", "cee3fe586e46c9cb", "37d1018bf50002ab", "6224939a79f5f593", "b0e4a90bdf82009e"]
     for length, digest in enumerate(first):
         assert codec.siphash(key, bytes(range(length))) == int.from_bytes(bytes.fromhex(digest), "little")
+
+
+def test_short_siphash() -> None:
+    """SipHash-1-3, against the interpreter's own, whose key is all zeros when its seed is 0."""
+    assert sys.hash_info.algorithm == "siphash13"
+    data = [random.Random(length).randbytes(length) for length in range(1, 70)]
+    script = f"print([hash(item) % 2**64 for item in {data!r}])"
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True, timeout=60)
+    assert [codec.siphash(bytes(16), item, rounds=1) for item in data] == json.loads(done.stdout)
 
 
 def test_hashes_agree_with_hashlib() -> None:

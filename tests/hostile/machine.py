@@ -1,0 +1,64 @@
+"""What a measurement does with the machine: one core for the node, the other for everybody else, and what a process used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+CPU_GROUPS: Final = Path("/sys/fs/cgroup/cpu")  # version 1
+PERIOD_US: Final = 5_000
+
+
+def memory_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError("no VmRSS")
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of all its threads, to the nanosecond."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """One for the node, another for the rest; the same set twice where there is but one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return ({allowed[0]}, set(allowed[1:2])) if len(allowed) > 1 else (set(allowed), set(allowed))
+
+
+@contextlib.contextmanager
+def on(where: set[int]) -> Iterator[None]:
+    """What is started meanwhile runs there."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, where)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def share(pid: int, of_core: float) -> Iterator[None]:
+    """The process gets at most this part of a core, in turns of 5 ms: a slower machine, that one attacker can outrun."""
+    group = CPU_GROUPS / f"srpnode-{pid}"
+    if of_core >= 1:
+        yield
+        return
+    group.mkdir()
+    try:
+        (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+        (group / "cpu.cfs_quota_us").write_text(str(int(PERIOD_US * of_core)))
+        (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError, OSError):
+            (CPU_GROUPS / "cgroup.procs").write_text(str(pid))
+        group.rmdir()
