@@ -139,7 +139,7 @@ def text(title: str, results: list[Result]) -> str:
     for i, fault in enumerate(results[0]["recovery"]):
         same = [result["recovery"][i] for result in results]
         lines.append(
-            f"  {fault['kind']}: at worst {_spread(same, 'lowest_720_ms', 100)} % in 0.72 s, 99 % again after"
+            f"  {fault['kind']}: at worst {_spread(same, 'lowest_720_ms', 100)} % in 0.72 s, 95 % for good after"
             f" {_spread(same, 'usual_after_s')} s; what was published meanwhile: after {_spread(same, 'caught_up_after_s')} s"
         )
     core = results[0]["core_bytes"]
