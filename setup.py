@@ -21,6 +21,7 @@ MODULES: dict[str, list[str]] = {
     "srpnode.core.choose": ["peers", "digest"],
     "srpnode.core.reach": [*CODEC, "peers"],
     "srpnode.core.sync": [*CODEC, "peers", "store"],
+    "srpnode.core.rounds": [],
     "srpnode.core.meet": [*CODEC, "peers"],
     "srpnode.core.gossip": [*CODEC, "peers", "store"],
     "srpnode.core.nat": [*CODEC, "peers"],

@@ -35,6 +35,7 @@
     X(scope)              /* an address or port that a message may not name */ \
     X(relay_budget)       /* relayed joins towards one prefix */ \
     X(deferred_full)      /* too many joins wait to be passed on */ \
+    X(deferred_peer)      /* too many that one peer sent or caused */ \
     X(rendezvous_unknown) /* the peer asked for is not ours */ \
     X(intro_ignored)      /* introductions are for clients */ \
     X(no_destination)     /* stream to a peer we do not know */ \
@@ -75,7 +76,7 @@
     X(gate_evicted)       /* live gate entries that gave way */ \
     X(fan_outs_narrowed)  /* published packets sent to three because fan_out_packets_per_second was used up */ \
     X(queries_answered) X(answers_routed) \
-    X(syncs_started) X(sync_summaries) X(sync_packets) \
+    X(syncs_started) X(sync_summaries) X(sync_packets) X(sync_rounds) \
     X(reflections) X(reflections_failed) \
     X(attempts) X(attempts_direct) X(attempts_proxied) X(proxies_upgraded) X(openers) \
     X(published) X(unpublished) X(unpublished_lost) X(delivered) \

@@ -46,7 +46,7 @@ static void *take(char **at, size_t bytes)
     return here;
 }
 
-void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us)
+void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, const uint8_t own_id[32], int64_t now_us)
 {
     char *at = memory;
     memset(s, 0, sizeof *s);
@@ -65,7 +65,9 @@ void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *c
         s->level[level] = take(&at, sizeof(srp_bucket) << (4u * (level + 1u)));
     memset(s->chain, 0xff, sizeof(uint32_t) << s->bits);
     memset(s->wheel, 0xff, 4u * (size_t)s->wheel_size);
-    s->next_free = s->block_free = s->oldest = s->newest = SRP_NONE;
+    s->next_free = s->block_free = s->oldest = s->newest = s->first_new = s->seen_oldest = s->seen_newest = SRP_NONE;
+    s->new_blocks_max = s->blocks / SRP_NEWEST_PART;
+    memcpy(s->own_id, own_id, 32);
     s->wheel_at_s = (uint32_t)(now_us / 1000000);
     s->top_dirty = true;
     while (!srp_store_refresh(s, 64))
@@ -104,37 +106,80 @@ static void touch(srp_store *s, const uint8_t id[32], int32_t change)
         s->refresh_stale = true;
 }
 
-uint32_t srp_store_victim(const srp_store *s, const uint8_t id[32], uint32_t size, bool *chain_full)
+static uint32_t blocks_of(uint32_t size) { return (size + SRP_BLOCK - 1u) / SRP_BLOCK; }
+
+static void count_old(srp_store *s, const uint8_t id[32], int32_t change)
 {
-    uint32_t length = 0, first = SRP_NONE;
-    *chain_full = false;
-    for (uint32_t e = s->chain[chain_of(s, id)]; e != SRP_NONE; e = s->entry[e].chain_next) {
-        length++;
-        if (first == SRP_NONE || (int32_t)(s->entry[e].serial - s->entry[first].serial) < 0)
-            first = e;
+    uint32_t at = 0;
+    for (unsigned level = 0; level < s->levels; level++) {
+        at = at << 4 | digit_of(id, level);
+        s->level[level][at].old += (uint32_t)change;
     }
-    if (length >= SRP_CHAIN_MAX) {
-        *chain_full = true;
-        return first;
+}
+
+/* Whether the first id is farther from our own than the second. */
+static bool farther(const srp_store *s, const uint8_t a[32], const uint8_t b[32])
+{
+    for (unsigned i = 0; i < 32; i++)
+        if (a[i] != b[i])
+            return (a[i] ^ s->own_id[i]) > (b[i] ^ s->own_id[i]);
+    return false;
+}
+
+/* The old packet whose id is farthest from our own; of the four in that corner rather one whose cluster has no member here. */
+static uint32_t farthest_old(const srp_store *s)
+{
+    uint32_t at = 0, own = chain_of(s, s->own_id), looked = 0, best = SRP_NONE;
+    bool stranger = false;
+    for (unsigned level = 0; level < s->levels; level++) {
+        unsigned far = 16, digit = digit_of(s->own_id, level);
+        while (far > 0 && s->level[level][at << 4 | ((far - 1u) ^ digit)].old == 0)
+            far--;
+        if (far == 0)
+            return SRP_NONE;
+        at = at << 4 | ((far - 1u) ^ digit);
     }
-    uint32_t wanted = (size + SRP_BLOCK - 1u) / SRP_BLOCK;
-    if (s->blocks - s->blocks_used >= wanted && s->count < s->entries)
-        return SRP_NONE;
-    /* The oldest few: of them, one whose cluster has no member here, then the one that has travelled farthest. */
-    uint32_t best = s->oldest;
-    int best_score = -1;
-    uint32_t e = s->oldest;
-    for (int i = 0; i < 4 && e != SRP_NONE; i++, e = s->entry[e].newer) {
-        const srp_entry *x = &s->entry[e];
-        int score = x->hops;
-        if (x->cluster == SRP_NONE || s->clusters->cluster[x->cluster].members == 0)
-            score += 256;
-        if (score > best_score) {
-            best_score = score;
-            best = e;
+    unsigned below = s->bits - 4u * s->levels;
+    for (uint32_t far = 1u << below; far > 0 && looked < 4; far--) {
+        uint32_t chain = at << below | ((far - 1u) ^ (own & ((1u << below) - 1u)));
+        for (uint32_t e = s->chain[chain]; e != SRP_NONE; e = s->entry[e].chain_next) {
+            const srp_entry *x = &s->entry[e];
+            if (x->kind != SRP_OLD)
+                continue;
+            bool strange = x->cluster == SRP_NONE || s->clusters->cluster[x->cluster].members == 0;
+            if (best == SRP_NONE || (strange && !stranger) || (strange == stranger && farther(s, x->id, s->entry[best].id))) {
+                best = e;
+                stranger = strange;
+            }
+            looked++;
         }
     }
     return best;
+}
+
+uint32_t srp_store_victim(srp_store *s, const uint8_t id[32], uint32_t size, bool *chain_full)
+{
+    uint32_t length = 0, first = SRP_NONE, seen = SRP_NONE;
+    *chain_full = false;
+    for (uint32_t e = s->chain[chain_of(s, id)]; e != SRP_NONE; e = s->entry[e].chain_next) {
+        uint32_t *oldest = s->entry[e].kind == SRP_SEEN ? &seen : &first;
+        length++;
+        if (*oldest == SRP_NONE || (int32_t)(s->entry[e].serial - s->entry[*oldest].serial) < 0)
+            *oldest = e;
+    }
+    if (length >= SRP_CHAIN_MAX) {
+        if (seen == SRP_NONE) {
+            *chain_full = true;
+            return first;
+        }
+        srp_store_remove(s, seen);
+    }
+    if (s->count >= s->entries && s->seen_oldest != SRP_NONE)
+        srp_store_remove(s, s->seen_oldest);
+    if (s->blocks - s->blocks_used >= blocks_of(size) && s->count < s->entries)
+        return SRP_NONE;
+    first = farthest_old(s);
+    return first != SRP_NONE ? first : s->oldest;
 }
 
 /* --- insertion and removal ----------------------------------------------------------------------------------------- */
@@ -173,9 +218,11 @@ uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *dat
     else
         s->next_free = s->entry[e].chain_next;
     s->count++;
+    s->held++;
     srp_entry *x = &s->entry[e];
     memcpy(x->id, id, 32);
     x->size = size;
+    x->kind = SRP_NEW;
     x->hops = hops > 255u ? 255u : (uint8_t)hops;
     x->serial = s->serial++;
     x->expires_s = expires_s;
@@ -208,6 +255,16 @@ uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *dat
     else
         s->oldest = e;
     s->newest = e;
+    if (s->first_new == SRP_NONE)
+        s->first_new = e;
+    s->new_blocks += blocks_of(size);
+    while (s->new_blocks > s->new_blocks_max) { /* as much as came in at most */
+        srp_entry *old = &s->entry[s->first_new];
+        old->kind = SRP_OLD;
+        s->new_blocks -= blocks_of(old->size);
+        count_old(s, old->id, 1);
+        s->first_new = old->newer;
+    }
 
     x->cluster = cluster;
     x->cluster_older = x->cluster_newer = SRP_NONE;
@@ -226,23 +283,33 @@ uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *dat
     return e;
 }
 
-void srp_store_remove(srp_store *s, uint32_t e)
+/* Takes an entry out of the list that it is in. */
+static void age_unlink(srp_store *s, uint32_t e)
 {
     srp_entry *x = &s->entry[e];
-    uint32_t *chain = &s->chain[chain_of(s, x->id)];
-    while (*chain != e)
-        chain = &s->entry[*chain].chain_next;
-    *chain = x->chain_next;
-
+    uint32_t *oldest = x->kind == SRP_SEEN ? &s->seen_oldest : &s->oldest;
+    uint32_t *newest = x->kind == SRP_SEEN ? &s->seen_newest : &s->newest;
     if (x->older != SRP_NONE)
         s->entry[x->older].newer = x->newer;
     else
-        s->oldest = x->newer;
+        *oldest = x->newer;
     if (x->newer != SRP_NONE)
         s->entry[x->newer].older = x->older;
     else
-        s->newest = x->older;
+        *newest = x->older;
+}
 
+/* Gives back all that a packet takes, but for its entry in the order of ids and on the wheel. */
+static void let_go(srp_store *s, uint32_t e)
+{
+    srp_entry *x = &s->entry[e];
+    if (x->kind == SRP_OLD)
+        count_old(s, x->id, -1);
+    else
+        s->new_blocks -= blocks_of(x->size);
+    if (s->first_new == e)
+        s->first_new = x->newer;
+    age_unlink(s, e);
     if (x->cluster != SRP_NONE) {
         srp_cluster *c = &s->clusters->cluster[x->cluster];
         if (x->cluster_older != SRP_NONE)
@@ -255,18 +322,48 @@ void srp_store_remove(srp_store *s, uint32_t e)
             c->newest = x->cluster_older;
         c->packets--;
         srp_cluster_release(s->clusters, x->cluster);
+        x->cluster = SRP_NONE;
     }
-    wheel_unlink(s, e);
-    touch(s, x->id, -1);
-
     for (uint32_t b = x->block, next; b != SRP_NONE; b = next) {
         next = s->block_next[b];
         s->block_next[b] = s->block_free;
         s->block_free = b;
         s->blocks_used--;
     }
+    x->block = SRP_NONE;
     s->bytes -= x->size;
     x->size = 0; /* who remembers the entry sees that it is gone */
+    s->held--;
+}
+
+void srp_store_forget(srp_store *s, uint32_t e)
+{
+    srp_entry *x = &s->entry[e];
+    let_go(s, e);
+    x->kind = SRP_SEEN;
+    x->older = s->seen_newest;
+    x->newer = SRP_NONE;
+    if (s->seen_newest != SRP_NONE)
+        s->entry[s->seen_newest].newer = e;
+    else
+        s->seen_oldest = e;
+    s->seen_newest = e;
+}
+
+void srp_store_remove(srp_store *s, uint32_t e)
+{
+    srp_entry *x = &s->entry[e];
+    if (x->kind == SRP_SEEN)
+        age_unlink(s, e);
+    else
+        let_go(s, e);
+    uint32_t *chain = &s->chain[chain_of(s, x->id)];
+    while (*chain != e)
+        chain = &s->entry[*chain].chain_next;
+    *chain = x->chain_next;
+    wheel_unlink(s, e);
+    touch(s, x->id, -1);
+    x->kind = 0;
     x->chain_next = s->next_free;
     s->next_free = e;
     s->count--;
@@ -441,7 +538,7 @@ uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_
     srp_prefix_digits child = *prefix;
     child.len++;
     for (unsigned i = 0; i < 16 && prefix->len < 64; i++) {
-        srp_bucket fresh = {0, {0}, DIRTY}, *h = &fresh;
+        srp_bucket fresh = {0, 0, {0}, DIRTY}, *h = &fresh;
         child.digit[prefix->len] = (uint8_t)i;
         if (prefix->len == 0)
             h = &s->top_bucket[i];

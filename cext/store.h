@@ -1,6 +1,11 @@
 /* The cache of published packets: datagrams in chained blocks, found by packetId in order of the ids, by age and by
  * cluster, with the summaries that peers compare (protocol: cache and sync). Fixed memory of the caller.
  *
+ * When it is full, a part of the room holds the newest packets, whatever they are. The rest holds those whose ids are nearest (XOR)
+ * to the own peerId: peers have different ids, so their caches keep different packets, and together more than one of them could.
+ * What gives way leaves its id behind. It stays in the summaries, which so tell what was seen: who has seen the same is not
+ * sent it again, and what a cache has given up does not come back to it.
+ *
  * Ids are chosen by strangers (nobody can verify a fragment's), so the order by id is a table over their first bits whose
  * chains are short by construction: a chain that is full gives up its oldest packet. */
 #ifndef SRP_STORE_H
@@ -12,17 +17,22 @@
 #include "peers.h"
 
 #define SRP_BLOCK 128          /* bytes */
+#define SRP_NEWEST_PART 4      /* one part in so many of the blocks is for the newest packets */
 #define SRP_CHAIN_MAX 32       /* packets whose ids share the table's first bits */
 #define SRP_SUMMARY_LEVELS 3   /* levels of bucket hashes that are kept: 16, 256, 4096 */
 #define SRP_WHEEL 65536        /* seconds of look-ahead of the expiry wheel: more than any ttl */
 
+/* What an entry is: the newest packets, older ones, ids whose packet has given way. */
+enum { SRP_NEW = 1, SRP_OLD = 2, SRP_SEEN = 3 };
+
 typedef struct srp_entry {
     uint8_t id[32];
     uint32_t block;                  /* first of the chain */
-    uint16_t size;                   /* bytes of the datagram */
+    uint16_t size;                   /* bytes of the datagram; 0: not held */
     uint8_t hops;                    /* as it came, at most 255 */
+    uint8_t kind;                    /* 0: free */
     uint32_t chain_next;             /* same first bits, ascending id; free list */
-    uint32_t older, newer;           /* by arrival */
+    uint32_t older, newer;           /* by arrival; of ids alone: in the order in which their packets gave way */
     uint32_t wheel_prev, wheel_next; /* by second of expiry */
     uint32_t cluster;                /* SRP_NONE: not listed under one */
     uint32_t cluster_older, cluster_newer;
@@ -33,6 +43,7 @@ typedef struct srp_entry {
 /* All packets below one prefix of digits. */
 typedef struct srp_bucket {
     uint32_t count;
+    uint32_t old;  /* of kind SRP_OLD */
     uint8_t hash[20];
     uint8_t state; /* of the hash: dirty, empty, full */
 } srp_bucket;
@@ -40,7 +51,8 @@ typedef struct srp_bucket {
 typedef struct srp_store {
     srp_peers *clusters;       /* whose clusters the packets are listed under */
     srp_entry *entry;
-    uint32_t entries, count, next_free;
+    uint32_t entries, count, next_free; /* count: ids; of them held: packets */
+    uint32_t held;
     uint8_t *block;
     uint32_t *block_next;
     uint32_t blocks, blocks_used, block_free;
@@ -50,6 +62,10 @@ typedef struct srp_store {
     uint32_t *wheel;
     uint32_t wheel_size, wheel_at_s;
     uint32_t oldest, newest, serial;
+    uint32_t first_new, new_blocks;       /* the oldest of the newest packets, and the blocks that they take, */
+    uint32_t new_blocks_max;              /* and may take */
+    uint32_t seen_oldest, seen_newest;
+    uint8_t own_id[32];
     srp_bucket *level[SRP_SUMMARY_LEVELS];
     /* The summary of '' as last computed: it may lag, as it costs a hash over all ids. Refreshed in slices. */
     srp_bucket top_bucket[16];
@@ -61,22 +77,24 @@ typedef struct srp_store {
 } srp_store;
 
 size_t srp_store_bytes(uint64_t max_bytes);
-void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us);
+void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, const uint8_t own_id[32], int64_t now_us);
 
-uint32_t srp_store_find(const srp_store *s, const uint8_t id[32]);
+uint32_t srp_store_find(const srp_store *s, const uint8_t id[32]); /* also an id whose packet has given way */
+static inline bool srp_store_holds(const srp_store *s, uint32_t entry) { return s->entry[entry].size != 0; }
 static inline void srp_store_prefetch(const srp_store *s, const uint8_t id[32])
 {
     uint32_t first = (uint32_t)id[0] << 24 | (uint32_t)id[1] << 16 | (uint32_t)id[2] << 8 | id[3];
     __builtin_prefetch(&s->chain[first >> (32u - s->bits)]);
 }
 /* The packet that would have to go first for `size` more bytes: SRP_NONE when there is room. */
-uint32_t srp_store_victim(const srp_store *s, const uint8_t id[32], uint32_t size, bool *chain_full);
+uint32_t srp_store_victim(srp_store *s, const uint8_t id[32], uint32_t size, bool *chain_full);
 /* Room was made (srp_store_victim says SRP_NONE) and the id is unknown. */
 uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *data, uint16_t size, uint32_t hops,
                           uint32_t cluster, uint32_t expires_s);
 void srp_store_remove(srp_store *s, uint32_t entry);
-uint32_t srp_store_copy(const srp_store *s, uint32_t entry, uint8_t *out); /* whole datagram; returns bytes */
-/* One packet whose time is over by now, or SRP_NONE; a bounded number of steps. *more: call again soon. */
+void srp_store_forget(srp_store *s, uint32_t entry); /* of a packet that gives way: all but its id */
+uint32_t srp_store_copy(const srp_store *s, uint32_t entry, uint8_t *out); /* whole datagram; returns bytes, 0: not held */
+/* One packet or id whose time is over by now, or SRP_NONE; a bounded number of steps. *more: call again soon. */
 uint32_t srp_store_expired(srp_store *s, uint32_t now_s, bool *more);
 
 /* A prefix of hex digits of an id. */

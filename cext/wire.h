@@ -12,6 +12,7 @@
 #define SRP_DATAGRAM_MAX 1421  /* every field full */
 #define SRP_MESSAGE_MAX 1024
 #define SRP_HOPS_OFFSET 11
+#define SRP_TTL_OFFSET 19
 #define SRP_TYPE_OFFSET 4
 #define SRP_HOPS_MAX 16
 #define SRP_CLOCK_WRAP 2000000000u

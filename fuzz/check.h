@@ -29,15 +29,15 @@ static const char *srp_check_index(const srp_index *ix, uint32_t entries, const 
 {
     uint8_t *seen = NULL;
     uint32_t used = 0;
-    for (uint32_t i = 0; i <= ix->mask; i++) {
+    for (uint32_t i = 0; i < ix->count; i++) {
         if (ix->cells[i] == 0)
             continue;
         used++;
-        for (uint32_t at = (uint32_t)(ix->cells[i] >> 32) & ix->mask; at != i; at = (at + 1u) & ix->mask)
+        for (uint32_t at = srp_home((uint32_t)(ix->cells[i] >> 32), ix->count); at != i; at = srp_after(at, ix->count))
             SRP_CHECK(ix->cells[at] != 0, "%s: cell %u is cut off from its home", name, i);
     }
     SRP_CHECK(used == entries, "%s: %u cells for %u entries", name, used, entries);
-    SRP_CHECK(used * 2u <= ix->mask + 1u, "%s: more than half full", name);
+    SRP_CHECK(used < ix->count && used * 4ull <= ix->count * 3ull, "%s: more than three quarters full", name);
     return NULL;
 }
 
@@ -45,7 +45,7 @@ static const char *srp_check_tally(const srp_tally *t, const srp_peers *p, unsig
 {
     uint8_t *seen = NULL;
     uint32_t sum = 0;
-    for (uint32_t i = 0; i <= t->mask; i++) {
+    for (uint32_t i = 0; i < t->count; i++) {
         if (t->cells[i].count == 0)
             continue;
         uint32_t peers = 0;
@@ -201,6 +201,8 @@ static inline const char *srp_check_store(const srp_store *s)
     uint8_t *block_seen = seen + s->entries;
     uint8_t **sorted = (uint8_t **)(void *)(block_seen + s->blocks + 16u - (uintptr_t)(block_seen + s->blocks) % 16u);
 
+    uint32_t new_blocks = 0, first_new = SRP_NONE;
+
     /* By arrival, and the blocks of each. */
     for (uint32_t e = s->oldest; e != SRP_NONE; before = e, e = s->entry[e].newer) {
         const srp_entry *x = &s->entry[e];
@@ -217,10 +219,29 @@ static inline const char *srp_check_store(const srp_store *s)
         }
         SRP_CHECK(b == SRP_NONE, "too many blocks of %u", e);
         SRP_CHECK(x->size != 0, "entry %u is empty", e);
+        SRP_CHECK(x->kind == (first_new != SRP_NONE || e == s->first_new ? SRP_NEW : SRP_OLD), "kind of %u", e);
+        if (x->kind == SRP_NEW) {
+            first_new = first_new == SRP_NONE ? e : first_new;
+            new_blocks += (x->size + SRP_BLOCK - 1u) / SRP_BLOCK;
+        }
         bytes += x->size;
         sorted[n++] = (uint8_t *)(uintptr_t)x->id;
     }
-    SRP_CHECK(n == s->count && s->newest == before, "%u entries counted as %u", n, s->count);
+    SRP_CHECK(n == s->held && s->newest == before, "%u packets counted as %u", n, s->held);
+    SRP_CHECK(first_new == s->first_new, "the newest packets begin at %u, not %u", first_new, s->first_new);
+    SRP_CHECK(new_blocks == s->new_blocks && new_blocks <= s->new_blocks_max, "%u blocks of the newest counted as %u", new_blocks, s->new_blocks);
+    const uint32_t held = n;
+    before = SRP_NONE;
+    for (uint32_t e = s->seen_oldest; e != SRP_NONE; before = e, e = s->entry[e].newer) {
+        const srp_entry *x = &s->entry[e];
+        SRP_CHECK(e < s->entries && !seen[e], "order of ids at %u", e);
+        seen[e] = 1;
+        SRP_CHECK(x->older == before && x->kind == SRP_SEEN, "order of ids, back from %u", e);
+        SRP_CHECK(x->size == 0 && x->block == SRP_NONE && x->cluster == SRP_NONE, "id %u has a packet", e);
+        SRP_CHECK(srp_store_find(s, x->id) == e, "id of %u", e);
+        sorted[n++] = (uint8_t *)(uintptr_t)x->id;
+    }
+    SRP_CHECK(n == s->count && s->seen_newest == before, "%u entries counted as %u", n, s->count);
     SRP_CHECK(bytes == s->bytes, "%llu bytes counted as %llu", (unsigned long long)bytes, (unsigned long long)s->bytes);
     SRP_CHECK(blocks == s->blocks_used, "%u blocks counted as %u", blocks, s->blocks_used);
     uint32_t free_entries = 0, free_blocks = 0;
@@ -278,9 +299,9 @@ static inline const char *srp_check_store(const srp_store *s)
         SRP_CHECK(length == x->packets && x->newest == before, "%u of %u packets of cluster %u", length, x->packets, c);
         listed += length;
     }
-    for (uint32_t i = 0, e = s->oldest; i < n; i++, e = s->entry[e].newer)
+    for (uint32_t e = s->oldest; e != SRP_NONE; e = s->entry[e].newer)
         listed += s->entry[e].cluster == SRP_NONE;
-    SRP_CHECK(listed == n, "%u of %u entries listed by cluster", listed, n);
+    SRP_CHECK(listed == held, "%u of %u packets listed by cluster", listed, held);
 
     /* The bucket hashes that count as known. */
     qsort(sorted, n, sizeof *sorted, srp_check_order);
@@ -296,7 +317,10 @@ static inline const char *srp_check_store(const srp_store *s)
             }
             const srp_bucket *h = &s->level[level][at];
             uint8_t digest[20];
-            SRP_CHECK(h->count == end - first, "count of bucket %x of level %u", at, level);
+            uint32_t old = 0;
+            for (uint32_t i = first; i < end; i++)
+                old += ((const srp_entry *)(const void *)(sorted[i] - offsetof(srp_entry, id)))->kind == SRP_OLD;
+            SRP_CHECK(h->count == end - first && h->old == old, "count of bucket %x of level %u", at, level);
             if (h->state == 0)
                 continue;
             SRP_CHECK(h->state == (first == end ? 1 : 2), "bucket %x of level %u", at, level);

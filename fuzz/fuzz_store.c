@@ -58,6 +58,35 @@ static void take_out(world *w, uint32_t e)
     srp_store_remove(&w->store, e);
 }
 
+static void give_way(world *w, uint32_t e)
+{
+    uint8_t id[32];
+    memcpy(id, w->store.entry[e].id, 32);
+    check_bytes(w, e);
+    srp_store_forget(&w->store, e);
+    CHECK(srp_store_find(&w->store, id) == e && !srp_store_holds(&w->store, e));
+}
+
+/* Nothing old that is kept is farther than what gives way, but for those of other clusters. */
+static void check_farthest(const world *w, uint32_t victim)
+{
+    const srp_store *s = &w->store;
+    const unsigned digits = s->bits / 4u; /* beyond them four are looked at */
+    uint8_t mine[32], theirs[32];
+    if (s->entry[victim].kind != SRP_OLD) return;
+    for (uint32_t e = s->oldest; e != SRP_NONE && s->entry[e].kind == SRP_OLD; e = s->entry[e].newer) {
+        for (unsigned i = 0; i < 32; i++) {
+            mine[i] = s->entry[victim].id[i] ^ s->own_id[i];
+            theirs[i] = s->entry[e].id[i] ^ s->own_id[i];
+        }
+        for (unsigned d = 0; d + 1u < digits; d++) {
+            const int a = (int)srp_check_digit(mine, d), b = (int)srp_check_digit(theirs, d);
+            CHECK(a >= b);
+            if (a != b) break;
+        }
+    }
+}
+
 static void put(world *w, const uint8_t id[32], uint16_t size, uint8_t hops, uint32_t ttl_s)
 {
     uint8_t bytes[SIZE_MAX_BYTES];
@@ -65,7 +94,13 @@ static void put(world *w, const uint8_t id[32], uint16_t size, uint8_t hops, uin
     uint32_t cluster = SRP_NONE, victim;
     if (srp_store_find(&w->store, id) != SRP_NONE) return;
     for (uint32_t i = 0; i < size; i++) bytes[i] = byte_of(id, i);
-    while ((victim = srp_store_victim(&w->store, id, size, &chain_full)) != SRP_NONE) take_out(w, victim);
+    while ((victim = srp_store_victim(&w->store, id, size, &chain_full)) != SRP_NONE) {
+        if (!chain_full) check_farthest(w, victim);
+        if (hops & 1)
+            give_way(w, victim);
+        else
+            take_out(w, victim);
+    }
     if (hops % 3 != 0) {
         const uint8_t text[1] = {hops};
         cluster = srp_cluster_get(&w->peers, srp_cluster_key(&w->peers, text, 1, NULL, 0), text, 1);
@@ -88,8 +123,8 @@ static void ask(world *w, const srp_prefix_digits *p, const uint8_t id[32], bool
     const srp_store *s = &w->store;
     uint32_t first = SRP_NONE, count = 0;
     uint8_t *sorted[KEPT], bucket[16][20], hash[20], out[2 + 32 + 20 + 16 * 21];
-    for (uint32_t e = s->oldest; e != SRP_NONE; e = s->entry[e].newer) {
-        if (!below(s->entry[e].id, p)) continue;
+    for (uint32_t e = 0; e < s->entries; e++) {
+        if (s->entry[e].kind == 0 || !below(s->entry[e].id, p)) continue;
         CHECK(count < KEPT);
         sorted[count++] = w->store.entry[e].id;
         const int order = memcmp(s->entry[e].id, id, 32);
@@ -156,7 +191,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     memset(&w, 0, sizeof w);
     w.now_s = 1000;
     srp_peers_init(&w.peers, peers, 8, 1, CLUSTERS, key);
-    srp_store_init(&w.store, memory, max_bytes, &w.peers, (int64_t)w.now_s * 1000000);
+    const uint8_t own_id[32] = {data[0], (uint8_t)(data[0] * 3u), 0xcd};
+    srp_store_init(&w.store, memory, max_bytes, &w.peers, own_id, (int64_t)w.now_s * 1000000);
     consistent(&w);
     unsigned since = 0;
     for (size_t i = 1; i + 3 < len; i += 4) {
@@ -167,7 +203,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             put(&w, id, (uint16_t)(1u + (c * 41u + a) % SIZE_MAX_BYTES), c % 20, op == 3 ? c * 1000u : c % 90u);
         } else if (op == 4) {
             const uint32_t e = srp_store_find(&w.store, id);
-            if (e != SRP_NONE) take_out(&w, e);
+            if (e != SRP_NONE && (c & 1) && srp_store_holds(&w.store, e))
+                give_way(&w, e);
+            else if (e != SRP_NONE)
+                take_out(&w, e);
         } else if (op == 5) {
             bool more = true;
             w.now_s += c == 255 ? 100000u : c % 40u;
@@ -191,6 +230,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         if (max_bytes < 1000000 || ++since % 16 == 0) consistent(&w);
     }
     while (w.store.oldest != SRP_NONE) take_out(&w, w.store.oldest);
+    while (w.store.seen_oldest != SRP_NONE) take_out(&w, w.store.seen_oldest);
     consistent(&w);
     CHECK(w.store.count == 0 && w.store.bytes == 0 && w.store.blocks_used == 0 && w.peers.cluster_count == 0);
     while (!srp_store_refresh(&w.store, 64)) {}

@@ -15,6 +15,7 @@ cdef inline bint proven(State *s, uint32_t slot) noexcept nogil:
     cdef int64_t at = s.peers.peer[slot].last_proof_us
     return at >= 0 and s.now.mono_us - at < 4 * s.keep_alive_us
 
+cdef bint silent(State *s, uint32_t slot) noexcept nogil
 cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,
                          Choice *without) noexcept nogil
 cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil

@@ -9,6 +9,7 @@ from libc.string cimport memcmp, memcpy
 from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
 from srpnode.core.choose cimport Choice, choose_for_publish, choose_for_relay, proven
 from srpnode.core.out cimport LIVE, STORED, STRANGE, Share, out_commit, out_replicated, out_reserve, out_to
+from srpnode.core.rounds cimport came_by_round
 from srpnode.core.state cimport State, drop
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
@@ -41,6 +42,7 @@ from srpnode.core.types cimport (
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SUBCLUSTER_ID,
+    SRP_TTL_OFFSET,
     SRP_USR1,
     SRP_USR3,
     SRP_USR4,
@@ -66,7 +68,9 @@ from srpnode.core.types cimport (
     srp_span,
     srp_store_copy,
     srp_store_expired,
+    srp_store_forget,
     srp_store_find,
+    srp_store_holds,
     srp_store_insert,
     srp_store_remove,
     srp_store_victim,
@@ -126,27 +130,39 @@ cdef bint gated(State *s, srp_recent *gate, uint64_t key, uint32_t ttl_ms) noexc
 
 # --- publish and the cache ----------------------------------------------------------------------------------------------
 
-cdef void let_go(State *s, uint32_t entry) noexcept nogil:
-    """Takes a packet out of the cache and relays it one last time."""
+cdef uint32_t copy_stored(State *s, uint32_t entry, uint8_t *out) noexcept nogil:
+    """Writes a packet of the cache with the time that it still has, or it would live anew wherever it comes; its size, 0: not held.
+
+    (A ttl of 0 means the longest time to the reference, so the least is 1.)
+    """
+    cdef uint32_t size = srp_store_copy(&s.store, entry, out), i
+    cdef int64_t left_ms = 1000 * (<int64_t>s.store.entry[entry].expires_s - 1 - s.now.mono_us // 1000000)
+    cdef uint32_t ttl
+    if size == 0 or s.reference:
+        return size
+    ttl = <uint32_t>left_ms if left_ms > 0 else 1
+    for i in range(4):
+        out[SRP_TTL_OFFSET + i] = <uint8_t>(ttl >> (8 * (3 - i)))
+    return size
+
+cdef void let_go(State *s, uint32_t entry, bint for_good) noexcept nogil:
+    """Takes a packet out of the cache and relays it one last time. Unless for good its id stays: full caches would else hand their
+    packets round for ever, as each that comes back ejects another, which is multicast and comes back to somebody."""
     cdef uint8_t *at = NULL
     cdef srp_frame frame
     cdef uint32_t size
-    if s.peers.live_count + s.peers.indexed_count != 0 and s.store.entry[entry].hops < SRP_HOPS_MAX:
+    if s.peers.live_count + s.peers.indexed_count != 0 and s.store.entry[entry].hops < SRP_HOPS_MAX \
+            and srp_store_holds(&s.store, entry):
         at = out_reserve(s)
     if at != NULL:
-        size = srp_store_copy(&s.store, entry, at)
+        size = copy_stored(s, entry, at)
         out_commit(s, size)
-    srp_store_remove(&s.store, entry)
+    if for_good:
+        srp_store_remove(&s.store, entry)
+    else:
+        srp_store_forget(&s.store, entry)
     if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
         multicast(s, at, &frame, SRP_NONE, STORED)
-
-cdef void keep_away(State *s, uint32_t entry) noexcept nogil:
-    """A packet that is ejected for want of room is not taken in again while it lives. Full caches would else hand their packets
-    round for ever: each that comes back ejects another, which is multicast and comes back to somebody."""
-    cdef srp_entry *e = &s.store.entry[entry]
-    cdef int64_t left_ms = 1000 * (<int64_t>e.expires_s - s.now.mono_us // 1000000)
-    if left_ms > 0:
-        srp_recent_add(&s.gate_publish, srp_sip(&s.key, e.id, 32), s.now_ms, <uint32_t>left_ms, 0)
 
 cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil:
     """Stores a packet that is not in the cache; what must make room is relayed."""
@@ -161,9 +177,7 @@ cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8
         s.counter[SRP_COUNT_cache_bucket_full if chain_full else SRP_COUNT_cache_ejected] += 1
         if s.reference and not chain_full:
             victim = s.store.newest
-        if not s.reference:
-            keep_away(s, victim)
-        let_go(s, victim)
+        let_go(s, victim, s.reference)
     if c.len == 32:
         key = srp_cluster_key(&s.peers, d.data + c.at, 32, NULL, 0)
         cluster = srp_cluster_find(&s.peers, key)
@@ -191,6 +205,7 @@ cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot)
         drop(s, SRP_DROP_duplicate)
         return
     insert_packet(s, d, frame, id)
+    came_by_round(s, id, slot)
     if s.owns != 0 and own_cluster(s, d.data, frame) != NULL:
         tell_packet(s, APP_PACKET, d, frame)
     if frame.hops < SRP_HOPS_MAX:
@@ -204,8 +219,12 @@ cdef void expire_packets(State *s) noexcept nogil:
         entry = srp_store_expired(&s.store, now_s, &more)
         if entry == <uint32_t>SRP_NONE:
             break
-        s.counter[SRP_COUNT_cache_expired] += 1
-        let_go(s, entry)
+        if srp_store_holds(&s.store, entry):
+            s.counter[SRP_COUNT_cache_expired] += 1
+            # It comes back from others who let it go in this moment.
+            srp_recent_add(&s.gate_publish, srp_sip(&s.key, s.store.entry[entry].id, 32), s.now_ms,
+                           <uint32_t>(6 * s.keep_alive_us // 1000), 0)
+        let_go(s, entry, True)
     s.expiry_at_us = s.now.mono_us + 1000 if more else (s.now.mono_us // 1000000 + 1) * 1000000
 
 # --- query ----------------------------------------------------------------------------------------------------------------
@@ -298,7 +317,7 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     p = &s.peers.peer[slot]
     if SRP_HAS(message, SRP_KEY_PACKET_ID):
         entry = srp_store_find(&s.store, message.packet_id)
-        if entry != <uint32_t>SRP_NONE:
+        if entry != <uint32_t>SRP_NONE and srp_store_holds(&s.store, entry):
             answer(s, d, frame, entry, p)
             return
     if frame.hops >= SRP_HOPS_MAX:

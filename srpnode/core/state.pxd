@@ -5,6 +5,7 @@
 #   meet      join, introductions, rendezvous
 #   gossip    publish, the cache's ejection and expiry, query, stream
 #   sync      bringing a peer up to date
+#   rounds    asking around for what we lack
 #   nat       what kind of NAT stands before us (as a peer without a static address)
 #   punch     connecting to those that we were introduced to
 #   app       what an application asks for and hears
@@ -47,6 +48,7 @@ ctypedef struct Limits:
     uint32_t introductions              # cluster members that a join is introduced to
     uint32_t introductions_per_minute   # that one peer receives
     uint32_t relayed_joins_per_minute   # towards one prefix, from all requesters
+    uint32_t deferred_joins_per_peer    # places among the joins that wait
     uint32_t attempts_per_minute        # to reach peers that we were introduced to; a sixteenth of them to one prefix
     uint32_t punches_per_minute         # those with a thousand datagrams; an eighth of them to one prefix
     uint32_t peers_per_address
@@ -75,6 +77,8 @@ ctypedef struct Deferred:
     uint16_t len
     uint32_t peer
     uint32_t generation
+    uint32_t cause                      # on whose account it waits
+    uint32_t cause_generation
     int64_t due_us
     uint8_t data[1424]
 
@@ -117,6 +121,13 @@ ctypedef struct Ahead:
     uint64_t prefix
     uint64_t packet                     # packetId of a publish packet; 0: another type
 
+# Whom we asked for the packets below a first digit (rounds.pyx).
+ctypedef struct Asked:
+    uint32_t slot
+    uint32_t generation
+    int64_t at_us                       # of the question, or of the last packet
+    uint32_t came                       # packets
+
 # Somebody claims the name of a peer: whoever fails the ping loses it.
 ctypedef struct Challenge:
     uint32_t holder
@@ -124,6 +135,7 @@ ctypedef struct Challenge:
     uint32_t claimant
     uint32_t claimant_generation
     int64_t started_us
+    int64_t again_us                    # one ping may be lost: it is asked once more; 0 = it was
     int64_t deadline_us                 # 0 = free
     uint8_t id[32]
 
@@ -248,6 +260,11 @@ ctypedef struct State:
     uint32_t filling_from               # the peer that was asked for packets last,
     uint32_t filling_generation
     int64_t filling_until_us            # and how long others are not asked too
+    Asked asked[16]
+    int64_t round_due_us
+    int64_t round_pause_us              # after the round
+    uint32_t round_at                   # digits asked for in this round
+    uint32_t round_came                 # packets that it brought
     uint32_t fill_next                  # who offered more meanwhile
     uint32_t fill_next_generation       # 0: nobody
     uint32_t job_next
@@ -272,6 +289,7 @@ ctypedef struct State:
     # this second
     int64_t second_at_us
     uint32_t unproven_used
+    int64_t unproven_at_us
     uint64_t *answered                  # strangers that were, as bits
     uint64_t *answered_before
     uint32_t answered_mask

@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport proven
+from srpnode.core.gossip cimport copy_stored
 from srpnode.core.out cimport STORED, count_one, has_share, out_commit, out_replicated, out_reserve, out_to, turn_second, turn_slots
 from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
 from srpnode.core.types cimport (
@@ -43,8 +44,8 @@ from srpnode.core.types cimport (
     srp_sip,
     srp_span,
     srp_store_below,
-    srp_store_copy,
     srp_store_from,
+    srp_store_holds,
     srp_store_refresh,
     srp_store_summary,
     srp_store_summary_work,
@@ -67,7 +68,7 @@ cdef enum:
     LARGE = 20000
     REFRESH_IDS = 512         # hashed in one slice
     SYNC_EVERY_US = 6000000
-    SYNC_FULL_US = 600000000
+    SYNC_PAUSES_MAX = 7       # the pause doubles with each offer, up to 384 s
     SYNC_GATE_MS = 1000
     FILLING_US = 1500000
     WORK_PER_SECOND = 1000000 # ids hashed for summaries,
@@ -182,10 +183,10 @@ cdef void start_sync(State *s, uint32_t slot) noexcept nogil:
     """Offers our summary to a peer that connects, at most every six seconds (reference: on first contact)."""
     cdef srp_peer *p = &s.peers.peer[slot]
     cdef SyncJob *job
-    # Full caches stay different for good: comparing them again and again would send the same packets again and again.
+    # What differs for good, because both sides hold other clusters' packets or cannot keep as much, is compared ever more seldom.
     cdef int64_t pause_us = SYNC_EVERY_US
-    if not s.reference and s.store.bytes > s.store_max // 4 * 3:
-        pause_us = SYNC_FULL_US
+    if not s.reference and p.sync_pauses != 0:
+        pause_us = SYNC_EVERY_US << (p.sync_pauses - 1)
     if p.last_sync_us >= 0 and s.now.mono_us - p.last_sync_us < pause_us:
         return
     job = new_job(s, slot)
@@ -193,6 +194,8 @@ cdef void start_sync(State *s, uint32_t slot) noexcept nogil:
         return
     job.phase = WAITING
     p.last_sync_us = s.now.mono_us
+    if p.sync_pauses < SYNC_PAUSES_MAX:
+        p.sync_pauses += 1
     s.counter[SRP_COUNT_syncs_started] += 1
 
 cdef void note_clusters(State *s, SyncJob *job, srp_peer *p) noexcept nogil:
@@ -228,7 +231,7 @@ cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
     at = out_reserve(s)
     if at == NULL:
         return False
-    size = srp_store_copy(&s.store, entry, at)
+    size = copy_stored(s, entry, at)
     if not out_replicated(s, p, at, size, STORED):
         return False
     out_commit(s, size)
@@ -308,7 +311,7 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
             job.digits &= ~(<uint16_t>1 << prefix.digit[prefix.len - 1])
             job.started = 0
             continue
-        if not of_sent_cluster(s, job, s.store.entry[entry].cluster):
+        if srp_store_holds(&s.store, entry) and not of_sent_cluster(s, job, s.store.entry[entry].cluster):
             if not send_entry(s, p, entry):
                 return
             packets -= 1
@@ -419,7 +422,7 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
                 lacking |= <uint16_t>1 << i
                 continue
             entry = srp_store_from(&s.store, &child, NULL, False)
-            while entry != <uint32_t>SRP_NONE and send_entry(s, p, entry):
+            while entry != <uint32_t>SRP_NONE and (not srp_store_holds(&s.store, entry) or send_entry(s, p, entry)):
                 entry = srp_store_from(&s.store, &child, s.store.entry[entry].id, True)
             if entry != <uint32_t>SRP_NONE:  # not all of them: a job sends the bucket later
                 lacking |= <uint16_t>1 << i

@@ -26,6 +26,7 @@ cdef extern from "wire.h" nogil:
         SRP_DATAGRAM_MAX
         SRP_MESSAGE_MAX
         SRP_HOPS_OFFSET
+        SRP_TTL_OFFSET
         SRP_HOPS_MAX
         SRP_TTL_MS
         SRP_OK
@@ -178,6 +179,7 @@ cdef extern from "table.h" nogil:
         pass
     ctypedef struct srp_tally:
         pass
+    void srp_fetch(const void *at)
     uint32_t srp_pow2(uint32_t n)
     uint32_t srp_recent_cells(uint32_t entries)
     void srp_recent_prefetch(const srp_recent *t, uint64_t key)
@@ -232,6 +234,9 @@ cdef extern from "peers.h" nogil:
         uint32_t sync_work
         uint32_t out_bytes
         uint32_t sync_jobs
+        uint16_t summary
+        uint16_t deferred
+        uint8_t sync_pauses
         uint8_t id[32]
     ctypedef struct srp_member:
         uint32_t peer
@@ -271,6 +276,7 @@ cdef extern from "peers.h" nogil:
     void srp_peers_prefetch_cell(const srp_peers *t, uint64_t endpoint_hash)
     void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash)
     uint64_t srp_cluster_mark(const uint8_t *cluster, const uint8_t *subcluster)
+    void srp_peers_fetch(const srp_peers *t, uint32_t slot)
     uint32_t srp_peers_named(const srp_peers *t, const uint8_t *id)
     uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us)
     void srp_peers_remove(srp_peers *t, uint32_t slot)
@@ -301,18 +307,23 @@ cdef extern from "store.h" nogil:
     ctypedef struct srp_store:
         srp_entry *entry
         uint32_t count
+        uint32_t held
         uint64_t bytes
         uint32_t serial
         uint32_t oldest
         uint32_t newest
+        uint32_t seen_oldest
         c_bool top_dirty
         c_bool refreshing
         uint8_t top[20]
     size_t srp_store_bytes(uint64_t max_bytes)
-    void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, int64_t now_us)
+    void srp_store_init(srp_store *s, void *memory, uint64_t max_bytes, srp_peers *clusters, const uint8_t *own_id,
+                        int64_t now_us)
     void srp_store_prefetch(const srp_store *s, const uint8_t *id)
     uint32_t srp_store_find(const srp_store *s, const uint8_t *id)
-    uint32_t srp_store_victim(const srp_store *s, const uint8_t *id, uint32_t size, c_bool *chain_full)
+    c_bool srp_store_holds(const srp_store *s, uint32_t entry)
+    void srp_store_forget(srp_store *s, uint32_t entry)
+    uint32_t srp_store_victim(srp_store *s, const uint8_t *id, uint32_t size, c_bool *chain_full)
     uint32_t srp_store_insert(srp_store *s, const uint8_t *id, const uint8_t *data, uint16_t size, uint32_t hops,
                               uint32_t cluster, uint32_t expires_s)
     void srp_store_remove(srp_store *s, uint32_t entry)
@@ -361,6 +372,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_scope
         SRP_DROP_relay_budget
         SRP_DROP_deferred_full
+        SRP_DROP_deferred_peer
         SRP_DROP_rendezvous_unknown
         SRP_DROP_intro_ignored
         SRP_DROP_no_destination
@@ -414,6 +426,7 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_syncs_started
         SRP_COUNT_sync_summaries
         SRP_COUNT_sync_packets
+        SRP_COUNT_sync_rounds
         SRP_COUNT_events_lost
         SRP_COUNT_reflections
         SRP_COUNT_reflections_failed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from srpnode.core import codec
 from tests.core import inside
-from tests.core.world import KEEP_ALIVE, Peer, Sent, World, named, number, only
+from tests.core.world import KEEP_ALIVE, NODE_ID, Peer, Sent, World, named, number, only
 
 
 @pytest.fixture
@@ -19,6 +20,12 @@ def world() -> World:
 def same_but_hops(sent: Sent, original: bytes, hops: int) -> bool:
     """Whether a relayed datagram is the original with another hop count, and nothing else."""
     return sent.data == original[:11] + hops.to_bytes(4, "big") + original[15:]
+
+
+def same_but_time(sent: Sent, original: bytes, hops: int, left_ms: tuple[int, int]) -> bool:
+    """Likewise, and with so much of its time left."""
+    same = sent.data[:19] + sent.data[23:] == original[:11] + hops.to_bytes(4, "big") + original[15:19] + original[23:]
+    return same and left_ms[0] <= sent.frame["ttl"] <= left_ms[1]
 
 
 # --- once -----------------------------------------------------------------------------------------------------------
@@ -400,8 +407,13 @@ def test_bytes_are_bounded() -> None:
         inside.check(world.node)
 
 
-def test_ejection_takes_the_oldest_and_multicasts_it_once() -> None:
-    world = World(cache_max_bytes=100_000, replicated_per_minute=0)
+def distance(packet_id: bytes) -> int:
+    """Of a packet from the node."""
+    return int.from_bytes(packet_id, "big") ^ int.from_bytes(NODE_ID, "big")
+
+
+def test_ejection_takes_the_farthest_of_the_old_and_multicasts_it_once() -> None:
+    world = World(cache_max_bytes=100_000, replicated_per_minute=0, sync_per_minute=0)
     sender, *_ = world.connect_many(5)
     fill(world, sender)
     for i in range(300):
@@ -412,28 +424,83 @@ def test_ejection_takes_the_oldest_and_multicasts_it_once() -> None:
         gone = [(packet_id, old) for packet_id, old in held if packet_id not in inside.packets(world.node)]
         changed = world.changed(before)
         assert len(gone) == changed.get("cache_ejected", 0) + changed.get("cache_bucket_full", 0)
-        if "cache_bucket_full" not in changed:
-            assert all(packet_id in [old for old, _ in held[:4]] for packet_id, _ in gone)
+        old_ids = sorted((packet_id for packet_id, _ in held[: len(held) * 3 // 4 + 2]), key=distance)
         for packet_id, old in gone:
+            assert packet_id in old_ids[-8:]
             copies = [item for item in sent if item.frame["packet_id"] == packet_id]
             assert 3 <= len(copies) <= 4
-            assert all(same_but_hops(item, old, 2) for item in copies)
+            assert all(same_but_time(item, old, 2, (codec.TTL_MS - 2000, codec.TTL_MS)) for item in copies)
         assert len([item for item in sent if item.frame["packet_id"] == codec.decode(data)["packet_id"]]) == 3
     inside.check(world.node)
 
 
+def test_a_full_cache_holds_the_newest_and_the_nearest() -> None:
+    """Three caches' worth goes by: a quarter of the room holds what came last, the rest what is nearest to the node of all the
+    rest, but for a few that lie at the border."""
+    world = World(cache_max_bytes=300_000, replicated_per_minute=0)
+    sender = world.connect(Peer("198.51.100.7"))
+    order = []
+    for i in range(900):
+        data = sender.publish(b"%d" % i + bytes(850))
+        order.append(codec.decode(data)["packet_id"])
+        world.send(sender, data)
+    held = set(inside.packets(world.node))
+    newest = order[-len(held) // 4 + 2 :]
+    assert held.issuperset(newest)
+    near = sorted(order[: -len(newest)], key=distance)[: len(held) - len(newest)]
+    assert len(held.intersection(near)) >= 0.95 * len(near)
+    assert set(inside.ids(world.node)) == set(order)
+    inside.check(world.node)
+
+
+def test_what_was_ejected_does_not_come_back() -> None:
+    """Its id is known as long as it would have lived: sent again by whomever, it is no news."""
+    world = World(cache_max_bytes=16_384, replicated_per_minute=0)
+    sender, other = world.connect_many(2)
+    first = sender.publish(b"first" + bytes(900), ttl=600_000)
+    world.send(sender, first)
+    for i in range(60):
+        world.send(sender, sender.publish(b"%d" % i + bytes(300)))
+    world.advance(300)
+    for data in [sender.publish(b"%d" % i + bytes(300)) for i in range(60)] + [first]:
+        before = world.counters()
+        assert world.send(other, data) == []
+        assert world.drops(before) == {"duplicate": 1}
+
+
+def test_packets_near_the_node_take_no_more_than_their_number() -> None:
+    """Somebody grinds ids that begin like ours: each of them puts out one packet at most, and what is newest stays."""
+    world = World(cache_max_bytes=300_000, replicated_per_minute=0)
+    sender = world.connect(Peer("198.51.100.7"))
+    for i in range(600):
+        world.send(sender, sender.publish(b"%d" % i + bytes(850)))
+    rng = random.Random(4)
+    for i in range(100):
+        held = set(inside.packets(world.node))
+        ground = NODE_ID[:1] + bytes([NODE_ID[1] ^ rng.randrange(16)]) + rng.randbytes(30)
+        world.send(sender, sender.publish(b"near %d" % i + bytes(850), packet_id=ground))
+        now = set(inside.packets(world.node))
+        assert len(held - now) <= 1
+    for i in range(50):
+        data = sender.publish(b"after %d" % i + bytes(850))
+        world.send(sender, data)
+        assert codec.decode(data)["packet_id"] in inside.packets(world.node)
+    inside.check(world.node)
+
+
 def test_ejection_prefers_what_nobody_here_wants() -> None:
-    """Of the oldest few, a packet whose cluster has no member here goes first, then the one that has travelled farthest."""
+    """Of the farthest few, a packet whose cluster has no member here goes first."""
     world = World(cache_max_bytes=20_000, replicated_per_minute=0)
     sender = world.connect(Peer("198.51.100.7"))
     ours, theirs = named("cluster"), named("elsewhere")
-    world.send(sender, sender.publish(b"ours" + bytes(900), cluster_id=ours))
-    world.send(sender, sender.publish(b"theirs" + bytes(900), cluster_id=theirs))
-    world.send(sender, sender.publish(b"ours, from far" + bytes(900), cluster_id=ours, hops=9))
-    order = [codec.sha256(text + bytes(900)) for text in (b"theirs", b"ours, from far", b"ours")]
-    seen = []
+    far = bytes([NODE_ID[0] ^ 0xFF])
+    order = [far + bytes(30) + b"\2", far + bytes(30) + b"\1"]
+    world.send(sender, sender.publish(b"ours" + bytes(900), cluster_id=ours, packet_id=order[1]))
+    world.send(sender, sender.publish(b"theirs" + bytes(900), cluster_id=theirs, packet_id=order[0]))
+    seen: list[bytes] = []
     for i in range(100):
-        world.send(sender, sender.publish(b"%d" % i + bytes(900), cluster_id=ours))
+        near = NODE_ID[:1] + bytes([i]) + bytes(30)
+        world.send(sender, sender.publish(b"%d" % i + bytes(900), cluster_id=ours, packet_id=near))
         held = inside.packets(world.node)
         seen += [packet_id for packet_id in order if packet_id not in held and packet_id not in seen]
     assert seen == order
@@ -495,7 +562,7 @@ def test_expiry_with_one_last_multicast(ttl_s: int) -> None:
         sent = only(world.advance(3.5), codec.PUBLISH)
         assert world.cached() == 0
         assert len(sent) == 3
-        assert all(same_but_hops(item, data, 2) for item in sent)
+        assert all(same_but_time(item, data, 2, (1, 1)) for item in sent)  # nowhere does it live anew
         assert world.count("cache_expired") == 1
         assert only(world.advance(100), codec.PUBLISH) == []
 

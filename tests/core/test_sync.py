@@ -11,7 +11,7 @@ import pytest
 from srpnode.core import codec
 from tests.core import inside
 from tests.core.pair import Pair
-from tests.core.world import NODE_ADDRESS, START_MS, Peer, Sent, World, named, only
+from tests.core.world import NODE_ADDRESS, NODE_ID, START_MS, Peer, Sent, World, named, only
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "summaries.json"
 
@@ -35,6 +35,11 @@ def some_ids(count: int, prefix: str = "", seed: int = 0) -> list[bytes]:
     """Random packet ids that start with the prefix."""
     rng = random.Random(f"{prefix} {seed}")
     return [bytes.fromhex((prefix + rng.randbytes(32).hex())[:64]) for _ in range(count)]
+
+
+def timeless(data: bytes) -> bytes:
+    """A packet without its ttl."""
+    return data[:19] + data[23:]
 
 
 def late_joiner(world: World, address: str = "198.51.100.7", cluster: bytes | None = None) -> Peer:
@@ -181,7 +186,7 @@ def test_prefixes_of_every_length(world: World, digits: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 8, 9, 100, 700])
 def test_late_joiner_gets_everything(world: World, count: int) -> None:
-    """Each packet once, as it stands in the cache."""
+    """Each packet once, as it stands in the cache, with the time that it has left."""
     ids = some_ids(count)
     put(world, ids)
     peer = late_joiner(world)
@@ -189,7 +194,8 @@ def test_late_joiner_gets_everything(world: World, count: int) -> None:
     world.advance(5)
     packets = [item for item in peer.received if item.type == codec.PUBLISH]
     held = inside.packets(world.node)
-    assert sorted(item.data for item in packets) == sorted(held.values())
+    assert sorted(timeless(item.data) for item in packets) == sorted(timeless(data) for data in held.values())
+    assert all(codec.TTL_MS - 8000 < item.frame["ttl"] <= codec.TTL_MS for item in packets)
     assert len(held) == count
 
 
@@ -399,7 +405,7 @@ def test_packets_that_go_while_they_are_sent(seed: int) -> None:
         for _ in range(count):
             text = rng.randbytes(rng.choice([8, 60, 300, 900]))
             data = source.publish(text, hops=16, ttl=ttl, cluster_id=named(rng.choice(["cluster", "cluster", "another"])))
-            everything.add(data)
+            everything.add(timeless(data))
             world.send(source, data)
 
     for _ in range(6):
@@ -410,7 +416,7 @@ def test_packets_that_go_while_they_are_sent(seed: int) -> None:
         world.advance(0.1)
         publish(rng.choice([0, 0, 5, 40]), rng.choice([1000, 3_600_000]))
         inside.check(world.node)
-    got = [item.data for item in only(peer.received, codec.PUBLISH)]
+    got = [timeless(item.data) for item in only(peer.received, codec.PUBLISH)]
     assert set(got) <= everything
     assert len(got) > 50
 
@@ -420,14 +426,16 @@ def test_last_sent_and_the_next_are_ejected_together() -> None:
     world = World(replicated_per_minute=0, cache_max_bytes=16_384, sync_per_minute=0)  # 129 blocks of 128 bytes
     source = world.connect(Peer("198.51.100.250"))
     blocks = [2, 2, 2, 2, 8, 2, *[2] * 53, 3]
-    first = some_ids(20, "a")
-    for i, (size, packet_id) in enumerate(zip(blocks, first + some_ids(20, "5") + some_ids(20, "6"), strict=True)):
+    digit = NODE_ID[0] >> 4 ^ 15  # what is ejected is farthest from the node
+    first = some_ids(5, f"{NODE_ID[0] ^ 0xFF:02x}") + some_ids(15, f"{NODE_ID[0] ^ 0xF0:02x}")
+    near = NODE_ID.hex()[0]
+    for i, (size, packet_id) in enumerate(zip(blocks, first + some_ids(20, near) + some_ids(20, f"{int(near, 16) ^ 1:x}"), strict=True)):
         data = source.publish(b"%02d" % i + bytes(128 * size - 148 - 10), packet_id=packet_id, usr1=None, hops=16)
         assert (len(data) + 127) // 128 == size
         world.send(source, data)
     assert world.cached() == len(blocks)
     peer = late_joiner(world, cluster=named("cluster"))
-    world.send(peer, peer.sync(codec.encode_summary("", bytes(20), [None if i == 10 else bytes(20) for i in range(16)])))
+    world.send(peer, peer.sync(codec.encode_summary("", bytes(20), [None if i == digit else bytes(20) for i in range(16)])))
     peer.received.clear()
     world.tick()
     sent = [item.frame["packet_id"] for item in peer.received]
@@ -437,8 +445,8 @@ def test_last_sent_and_the_next_are_ejected_together() -> None:
     held = inside.packets(world.node)
     peer.received.clear()
     world.advance(3)
-    got = [item.data for item in only(peer.received, codec.PUBLISH)]
-    assert got == [held[packet_id] for packet_id in first[5:]]
+    got = [timeless(item.data) for item in only(peer.received, codec.PUBLISH)]
+    assert got == [timeless(held[packet_id]) for packet_id in first[5:]]
 
 
 def test_work_for_summaries_is_bounded() -> None:
