@@ -289,6 +289,7 @@ ctypedef struct State:
     # this second
     int64_t second_at_us
     uint32_t unproven_used
+    int64_t unproven_at_us
     uint64_t *answered                  # strangers that were, as bits
     uint64_t *answered_before
     uint32_t answered_mask
