@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: lab all build conf run test lint bench hostile soak deb check-cython0 test-tools reference machine clean
+.PHONY: lab all build conf run test lint bench hostile soak fuzz memcheck deb check-cython0 test-tools reference machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -86,7 +86,7 @@ reference: test-tools
 
 lint: build test-tools
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy --strict --explicit-package-bases srpnode tests
+	$(VENV)/bin/mypy --strict --explicit-package-bases srpnode tests bench
 	$(if $(C_FILES),gcc $(C_FLAGS) -fsyntax-only $(C_FILES))
 
 # conf/srpnode.toml and its man page are written from the schema; a test compares them.
@@ -143,11 +143,21 @@ hostile: build test-tools
 soak: build test-tools
 	$(ALONE) tests.hostile.soak $(ARGS)
 
+# libFuzzer on each C file for a while, then the whole core; then one life of the node under valgrind. See docs/reliability.md.
+fuzz: build test-tools
+	fuzz/run $(or $(SECONDS),60)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m fuzz.core $(or $(SEED),0) 500 1000
+
+memcheck: build test-tools
+	$(call install,valgrind)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.memcheck
+
 # Real kernel NATs in namespaces: the whole matrix. `make lab ARGS="--clients srpnode,srpnode --tries 30"`, see docs/nat-lab.md.
 lab: build test-tools
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.lab $(ARGS)
 
-bench: build
+# The reference peer needs Node.js; coturn and valgrind are used where they are installed, the output says when they are not.
+bench: build test-tools
 	$(VENV)/bin/python bench/run.py $(ARGS)
 
 clean:

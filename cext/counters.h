@@ -35,6 +35,7 @@
     X(scope)              /* an address or port that a message may not name */ \
     X(relay_budget)       /* relayed joins towards one prefix */ \
     X(deferred_full)      /* too many joins wait to be passed on */ \
+    X(deferred_peer)      /* too many that one peer sent or caused */ \
     X(rendezvous_unknown) /* the peer asked for is not ours */ \
     X(intro_ignored)      /* introductions are for clients */ \
     X(no_destination)     /* stream to a peer we do not know */ \

@@ -150,7 +150,7 @@ class Limits:
         1_024, "Joins and connection pings that wait for their sender's proof of address.", 16, 1_000_000
     )
     return_routes: int = size(16_384, "Queries whose answers find their way back.", 16, 10_000_000)
-    sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 100_000)
+    sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 65_535)
     sync_per_minute: int = rate(
         512,
         "Stored packets sent to one peer by synchronisation, and half as many of clusters that are not its own. A peer drops "
@@ -165,6 +165,7 @@ class Limits:
     introductions: int = key(16, "Peers introduced to the sender of one join.", low=1, high=64)
     introductions_per_minute: int = rate(600, "Introductions that one peer receives.")
     relayed_joins_per_minute: int = rate(60, "Joins that others relayed to us, passed on towards one /24.")
+    deferred_joins_per_peer: int = rate(64, "Joins that one peer has wait here, to be passed on or echoed.")
     unproven_per_second: int = rate(
         40_000,
         "Pings and joins answered to endpoints whose address is not proven yet, in total. Half is for all of them, "

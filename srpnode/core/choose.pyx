@@ -10,7 +10,17 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from srpnode.core.state cimport State, draw, draw_below
-from srpnode.core.types cimport SRP_COUNT_fan_outs_narrowed, SRP_NONE, SRP_PEER_INDEXED, srp_cluster, srp_cluster_find, srp_member, srp_peer
+from srpnode.core.types cimport (
+    SRP_COUNT_fan_outs_narrowed,
+    SRP_NONE,
+    SRP_PEER_INDEXED,
+    srp_cluster,
+    srp_cluster_find,
+    srp_fetch,
+    srp_member,
+    srp_peer,
+    srp_peers_fetch,
+)
 
 cdef enum:
     FANOUT = 3                  # members that a packet goes to (draft, STATE_4)
@@ -20,6 +30,8 @@ cdef enum:
     LATE_HOPS = 4
     LATE_FANOUT = 5
     HUB_LOOK = 5                # members that a hub looks at for each that it may send to
+    STRANGERS_AHEAD = 4         # pairs of strangers, and members, whose records are fetched at once
+    MEMBERS_AHEAD = 16
     SILENT_US = 1000000
     OTHER_RANK_US = 100000000
 
@@ -46,6 +58,14 @@ cdef bint among_first(Choice *choice, uint32_t count, uint32_t slot) noexcept no
             return True
     return False
 
+cdef inline void fetch_members(State *s, uint32_t member, uint32_t count) noexcept nogil:
+    """Has the records of the next members of a ring fetched: one place after the other leads to them, so that looking at each as
+    it is found would wait for memory twice."""
+    cdef uint32_t i
+    for i in range(count):
+        srp_peers_fetch(&s.peers, s.peers.member[member].peer)
+        member = s.peers.member[member].ring_next
+
 cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without, bint silent_too=False) noexcept nogil:
     """Takes members of one cluster from its ring and leaves the cursor behind the last one looked at."""
     cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
@@ -63,6 +83,8 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
     steps = 2 * want + 4
     if steps > c.members:
         steps = c.members
+    if choice.count < want:
+        fetch_members(s, c.ring, steps if steps < want - choice.count else want - choice.count)
     while steps > 0 and choice.count < want:
         m = &s.peers.member[c.ring]
         c.ring = m.ring_next
@@ -92,6 +114,8 @@ cdef uint32_t turn_best(State *s, Choice *choice, uint64_t key, uint32_t want, u
     if want > CHOOSE_MAX:
         want = CHOOSE_MAX
     while steps > 0 and want > first:
+        if (looked - steps) % MEMBERS_AHEAD == 0:
+            fetch_members(s, c.ring, steps if steps < MEMBERS_AHEAD else MEMBERS_AHEAD)
         m = &s.peers.member[c.ring]
         c.ring = m.ring_next
         steps -= 1
@@ -134,7 +158,8 @@ cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t
 
 cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil:
     """Adds random live peers until there are `want`: of two at a time the one with the shorter round trip."""
-    cdef uint32_t tries = 4 * want + 4, a, b
+    cdef uint32_t tries = 4 * want + 4, a, b, i, ahead = 0
+    cdef uint32_t drawn[2 * STRANGERS_AHEAD]
     cdef srp_peer *p = s.peers.peer
     if s.peers.live_count == 0:
         return
@@ -142,8 +167,17 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
         want = CHOOSE_MAX
     while tries > 0 and choice.count < want:
         tries -= 1
-        a = s.peers.live[draw_below(s, s.peers.live_count)]
-        b = s.peers.live[draw_below(s, s.peers.live_count)]
+        if ahead == 0:  # a few pairs at once: they are anywhere in memory
+            ahead = want - choice.count if want - choice.count < STRANGERS_AHEAD else STRANGERS_AHEAD
+            for i in range(2 * ahead):
+                drawn[i] = draw_below(s, s.peers.live_count)
+                srp_fetch(&s.peers.live[drawn[i]])
+            for i in range(2 * ahead):
+                drawn[i] = s.peers.live[drawn[i]]
+                srp_peers_fetch(&s.peers, drawn[i])
+        ahead -= 1
+        a = drawn[2 * ahead]
+        b = drawn[2 * ahead + 1]
         if p[b].distance_ms < p[a].distance_ms:
             a, b = b, a
         if not fit(s, choice, a, without, False):
@@ -154,17 +188,23 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
         choice.count += 1
 
 cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nogil:
-    """Adds one indexed peer, so that every packet reaches the other well-known nodes."""
-    cdef uint32_t i, n = s.peers.indexed_count, at, slot
+    """Adds one indexed peer, so that every packet reaches the other well-known nodes: if there is one, one that does not owe us an
+    answer."""
+    cdef uint32_t i, n = s.peers.indexed_count, at, slot, chosen = SRP_NONE
     if n == 0 or choice.count >= CHOOSE_MAX:
         return
     at = draw_below(s, n)
     for i in range(n if n < 8 else 8):
         slot = s.peers.indexed[(at + i) % n]
-        if proven(s, slot) and not among(without, slot):
-            choice.peer[choice.count] = slot
-            choice.count += 1
-            return
+        if not proven(s, slot) or among(without, slot):
+            continue
+        if chosen == <uint32_t>SRP_NONE or not silent(s, slot):
+            chosen = slot
+        if s.reference or not silent(s, slot):
+            break
+    if chosen != <uint32_t>SRP_NONE:
+        choice.peer[choice.count] = chosen
+        choice.count += 1
 
 cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
     """Our place among the well-known peers that answer, ourselves included, and how many they are."""

@@ -152,9 +152,12 @@ cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have t
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
-    AHEAD = 32                  # datagrams whose memory is fetched before the first of them is handled
+    SHARES = 64                 # of unproven_per_second, in a second …
+    SHARE_US = 15625
+    SHARES_FROM = 640           # … when it is as large as that
     ANSWERED_US = 16000000
     ANSWERED_BITS = 16          # for each place in the peer table
+    AHEAD = 32                  # datagrams whose memory is fetched before the first of them is handled
 
 # --- receiving ----------------------------------------------------------------------------------------------------------
 
@@ -213,18 +216,24 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
             return False
     return True
 
-cdef bint may_ask(State *s, srp_datagram *d, uint64_t hash_) noexcept nogil:
+cdef bint may_ask(State *s, srp_datagram *d, uint64_t endpoint) noexcept nogil:
     """Whether a stranger's ping or join is looked at in this second: fairness among those that share `unproven_per_second`.
 
     Who was not answered lately comes before those who were: half is for all, the next three eighths for newcomers, the last
     eighth for endpoints at addresses where a peer has proved itself. So a flood that forges its sources over and over leaves room,
-    and a client that is known by its main socket is heard from its probe socket.
+    and a client that is known by its main socket is heard from its probe socket. A large limit is given out in 64 parts of a second:
+    the answers to a whole second's share, at once, would be a queue in which everybody waits.
     """
     cdef uint32_t most = s.limits.unproven_per_second, bit, other
     if most == 0:
         return True
-    bit = <uint32_t>hash_ & s.answered_mask
-    other = <uint32_t>(hash_ >> 32) & s.answered_mask
+    if s.now.mono_us - s.unproven_at_us >= (SHARE_US if most >= SHARES_FROM else 1000000):
+        s.unproven_at_us = s.now.mono_us
+        s.unproven_used = 0
+    if most >= SHARES_FROM:
+        most = most // SHARES
+    bit = <uint32_t>endpoint & s.answered_mask
+    other = <uint32_t>(endpoint >> 32) & s.answered_mask
     if srp_tally_get(&s.peers.addresses, d.addr) == 0:
         most = (most + 1) // 2 if was_answered(s, bit, other) else <uint32_t>((7 * <uint64_t>most + 7) // 8)
     if s.unproven_used >= most:
@@ -330,7 +339,7 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
             and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
-        if frame.type == SRP_STREAM:
+        if frame.type == SRP_STREAM and may_ask(s, d, ahead.endpoint):
             ask_alias(s, d, &frame)
         drop(s, SRP_DROP_unproven)
         return
@@ -407,7 +416,6 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     s.slot_at = s.slot % SRP_SLOTS
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
-        s.unproven_used = 0
         if now.mono_us - s.answered_at_us >= ANSWERED_US:
             turn_answered(s)
         s.fan_out_used = 0
@@ -475,7 +483,7 @@ cdef class Node:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
         if selection not in ("weighed", "reference"):
             raise ValueError("selection: weighed or reference")
-        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
+        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs >= 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         if app_bytes != 0:
@@ -939,6 +947,7 @@ LIMIT_DEFAULTS = {
     "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
+    "deferred_joins_per_peer": 64,
     "attempts_per_minute": 1024,
     "punches_per_minute": 32,
     "peers_per_address": 4096,
@@ -969,6 +978,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.introductions = all_limits["introductions"]
     l.introductions_per_minute = all_limits["introductions_per_minute"]
     l.relayed_joins_per_minute = all_limits["relayed_joins_per_minute"]
+    l.deferred_joins_per_peer = all_limits["deferred_joins_per_peer"]
     l.attempts_per_minute = all_limits["attempts_per_minute"]
     l.punches_per_minute = all_limits["punches_per_minute"]
     l.peers_per_address = all_limits["peers_per_address"]

@@ -382,11 +382,23 @@ cdef void challenge(State *s, uint32_t holder, uint32_t claimant, const uint8_t 
     free.claimant = claimant
     free.claimant_generation = s.peers.peer[claimant].generation
     free.started_us = s.now.mono_us
+    free.again_us = s.now.mono_us + CHALLENGE_US // 2
     free.deadline_us = s.now.mono_us + CHALLENGE_US
     memcpy(free.id, peer_id, 32)
     s.challenges += 1
     s.peers.peer[holder].flags |= SRP_PEER_CHALLENGED
     s.peers.peer[holder].last_ping_us = s.now.mono_us
+
+cdef void ask_holder_again(State *s, Challenge *c) noexcept nogil:
+    """One ping may be lost: a name is given up after two."""
+    cdef srp_peer *holder = &s.peers.peer[c.holder]
+    cdef uint32_t queued = s.out_count
+    if holder.generation == c.holder_generation and holder.last_proof_us < c.started_us:
+        send_proof_ping(s, holder.addr, holder.port, holder.local)
+        if s.out_count == queued:  # no room: later, and who was not asked in time keeps the name for that long
+            c.deadline_us = s.now.mono_us + CHALLENGE_US // 2
+            return
+    c.again_us = 0
 
 cdef void settle_challenges(State *s) noexcept nogil:
     """Moves the names whose holders did not answer in time to their claimants."""
@@ -399,7 +411,11 @@ cdef void settle_challenges(State *s) noexcept nogil:
         return
     for i in range(s.challenge_size):
         c = &s.challenge[i]
-        if c.deadline_us == 0 or c.deadline_us > s.now.mono_us:
+        if c.deadline_us == 0:
+            continue
+        if c.again_us != 0 and c.again_us <= s.now.mono_us:
+            ask_holder_again(s, c)
+        if c.deadline_us > s.now.mono_us:
             continue
         c.deadline_us = 0
         s.challenges -= 1
@@ -635,7 +651,7 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     met_by_frame(s, slot, d.data, frame)
     # Who says what it has needs an offer of ours only if that is something else.
     if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
-        memcpy(&s.peers.peer[slot].summary, message.cache_summary_hash, 4)
+        memcpy(&s.peers.peer[slot].summary, message.cache_summary_hash, 2)
         if memcmp(message.cache_summary_hash, s.store.top, 20) == 0:
             s.peers.peer[slot].sync_pauses = 0
             if not s.reference:
@@ -853,7 +869,7 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)
     if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
-        memcpy(&p.summary, message.cache_summary_hash, 4)
+        memcpy(&p.summary, message.cache_summary_hash, 2)
     if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and not p.flags & SRP_PEER_INDEXED and s.attempts != 0:
         # The answer to our own connection ping: an attempt to reach somebody has succeeded.
         if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):

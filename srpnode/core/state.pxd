@@ -48,6 +48,7 @@ ctypedef struct Limits:
     uint32_t introductions              # cluster members that a join is introduced to
     uint32_t introductions_per_minute   # that one peer receives
     uint32_t relayed_joins_per_minute   # towards one prefix, from all requesters
+    uint32_t deferred_joins_per_peer    # places among the joins that wait
     uint32_t attempts_per_minute        # to reach peers that we were introduced to; a sixteenth of them to one prefix
     uint32_t punches_per_minute         # those with a thousand datagrams; an eighth of them to one prefix
     uint32_t peers_per_address
@@ -76,6 +77,8 @@ ctypedef struct Deferred:
     uint16_t len
     uint32_t peer
     uint32_t generation
+    uint32_t cause                      # on whose account it waits
+    uint32_t cause_generation
     int64_t due_us
     uint8_t data[1424]
 
@@ -132,6 +135,7 @@ ctypedef struct Challenge:
     uint32_t claimant
     uint32_t claimant_generation
     int64_t started_us
+    int64_t again_us                    # one ping may be lost: it is asked once more; 0 = it was
     int64_t deadline_us                 # 0 = free
     uint8_t id[32]
 
@@ -285,6 +289,7 @@ ctypedef struct State:
     # this second
     int64_t second_at_us
     uint32_t unproven_used
+    int64_t unproven_at_us
     uint64_t *answered                  # strangers that were, as bits
     uint64_t *answered_before
     uint32_t answered_mask

@@ -210,3 +210,22 @@ class TestJoinsLater:
         world.send(relay, relay.intro(hard, subcluster=self.OTHER))
         ((kind, peer_id, _, subcluster, _, direct, *_),) = world.node.app_events()
         assert (kind, peer_id, subcluster, direct) == ("join", hard.peer_id, self.OTHER, False)
+
+
+def test_one_peer_at_a_time_brings_us_up_to_date() -> None:
+    """While one answers what we asked it for, our own summary is offered to nobody else: who lacks everything would be sent
+    everything by each. The last one that had to wait is asked afterwards."""
+    world = client()
+    first, *others = (world.connect(Peer(f"198.51.100.{i + 1}", cluster=CLUSTER, subcluster=SUB)) for i in range(5))
+    world.advance(7)  # summaries go to one peer every six seconds at most
+    world.send(others[0], others[0].connection_ping(cacheSummaryHash=b"\1".hex() * 20))
+    assert [item.to for item in only(world.advance(0.5), codec.SYNC)] == [others[0].endpoint], "else it is offered at once"
+    asked = only(world.send(first, first.summary([named("one"), named("two")])), codec.SYNC)
+    assert {item.to for item in asked} == {first.endpoint}
+    for other in others[1:]:
+        world.pass_time(0.1)
+        world.send(other, other.connection_ping(cacheSummaryHash=b"\1".hex() * 20))
+    offered = [item.to for item in only(world.advance(0.8), codec.SYNC)]
+    assert offered == []
+    offered = [item.to for item in only(world.advance(1.5), codec.SYNC)]
+    assert offered == [others[-1].endpoint]

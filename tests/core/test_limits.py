@@ -75,7 +75,7 @@ def test_rate_of_an_unproven_endpoint(kind: str) -> None:
 
 def test_rate_of_an_address() -> None:
     """Many ports of one address: together they have a larger quota, and it ends."""
-    world = World(address_per_minute=500)
+    world = World(address_per_minute=500, unproven_per_second=0)
     assert strangers(world, 2000, ports=1000) == 500
     assert world.drops({}) == {"rate_address": 1500}
     assert strangers(world, 10, network="198.51.101") == 10
@@ -84,7 +84,7 @@ def test_rate_of_an_address() -> None:
 
 
 def test_rate_of_a_prefix() -> None:
-    world = World(prefix_per_minute=500)
+    world = World(prefix_per_minute=500, unproven_per_second=0)
     assert strangers(world, 2000, addresses=250) == 500
     assert world.drops({}) == {"rate_prefix": 1500}
     assert strangers(world, 10, network="198.51.101") == 10
@@ -137,7 +137,7 @@ def test_zero_means_unlimited(name: str) -> None:
 
 def test_spoofed_floods_do_not_use_up_a_neighbours_quota() -> None:
     """Many sources at once: those that stay within their quotas are served while a heavy one is held back."""
-    world = World(control_per_minute=100, meter_entries=1024)
+    world = World(control_per_minute=100, meter_entries=1024, unproven_per_second=0)
     heavy = Peer("198.51.100.66")
     served = dict.fromkeys(range(50), 0)
     passed = 0

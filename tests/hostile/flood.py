@@ -76,6 +76,7 @@ class Run:
     ping_ms: list[float] = field(default_factory=list)
     memory_kb: list[int] = field(default_factory=list)  # before the flood, after it alone, at the end
     alone_us: float = 0.0  # CPU of the node for each datagram of the flood, kernel included
+    others_idle: float = 0.0  # part of the time that the honest peers' core had nothing to do
     drops: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
@@ -93,6 +94,7 @@ class Run:
             "unloaded p50, p99 ms": f"{quantile(self.unloaded_ms, 0.5):.2f}, {quantile(self.unloaded_ms, 0.99):.2f}",
             "memory MB": ", ".join(f"{kb / 1024:.1f}" for kb in self.memory_kb),
             "flood alone, CPU us each": round(self.alone_us, 2),
+            "honest peers' core idle": f"{self.others_idle:.0%}",
             "drops": ", ".join(f"{name} {n}" for name, n in sorted(self.drops.items(), key=lambda item: -item[1])[:6]),
         }
 
@@ -188,11 +190,12 @@ def run(
                 attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=True)
             stack.callback(attacker.kill)
             time.sleep(2.0)
-        counted = Counted(node)
+        counted, idle = Counted(node), machine.idle_s(others_core)
         pinger = Pinger(f"{net}.0.5", node.entries[0])
         serve(result, node, net, stack)
         result.ping_sent, result.ping_ms = pinger.close()
         seconds, _, handled, lost = counted.since()
+        result.others_idle = (machine.idle_s(others_core) - idle) / seconds
         result.flood = (handled + lost) / seconds
         result.lost_in_kernel = lost / max(handled + lost, 1)
         result.drops = {name: count for name, count in node.drops().items() if count}

@@ -20,9 +20,9 @@ def flood(world: World, sources: int, first: int = 0) -> int:
     return answered
 
 
-def flooded(**settings: object) -> World:
+def flooded() -> World:
     """All of the flood's sources have been answered once, and a new second begins."""
-    world = World(unproven_per_second=LIMIT, peers=1000, **settings)
+    world = World(unproven_per_second=LIMIT, peers=1000)
     for _ in range(10):
         flood(world, 300)
         world.pass_time(1)
@@ -85,3 +85,14 @@ def test_the_smallest_limits_let_somebody_in(limit: int) -> None:
     assert flood(world, 10) >= 1
     world.pass_time(1)
     assert flood(world, 10) >= 1
+
+
+def test_a_large_limit_is_given_out_in_parts() -> None:
+    """Else the answers to a second's flood would all stand in the queue before an honest peer's."""
+    world = World(unproven_per_second=6400, peers=1000)
+    assert flood(world, 1000) == 100 * 7 // 8 + 1
+    answered = 0
+    for i in range(64):
+        world.pass_time(1 / 64)
+        answered += flood(world, 1000, first=1000 * (i + 1))
+    assert 64 * 50 <= answered <= 6400
