@@ -169,7 +169,8 @@ class Limits:
     unproven_per_second: int = rate(
         40_000,
         "Pings and joins answered to endpoints whose address is not proven yet, in total. Half is for all of them, "
-        "three eighths for those not answered lately, an eighth for addresses where another endpoint is proven.",
+        "an eighth for those not answered lately, a quarter for those refused a moment ago, an eighth for addresses "
+        "where another endpoint is proven.",
     )
     bandwidth_out_bytes_per_second: int = rate(
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"
