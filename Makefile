@@ -16,7 +16,7 @@ SOURCES := setup.py pyproject.toml $(wildcard srpnode/*/*.pyx srpnode/*/*.pxd sr
 C_FILES := $(wildcard cext/*.c)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Werror -Icext
 
-.PHONY: lab all build conf run test lint bench hostile soak deb check-cython0 test-tools reference machine clean
+.PHONY: lab all build conf run test lint bench hostile soak fuzz memcheck deb check-cython0 test-tools reference machine clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -142,6 +142,15 @@ hostile: build test-tools
 
 soak: build test-tools
 	$(ALONE) tests.hostile.soak $(ARGS)
+
+# libFuzzer on each C file for a while, then the whole core; then one life of the node under valgrind. See docs/reliability.md.
+fuzz: build test-tools
+	fuzz/run $(or $(SECONDS),60)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m fuzz.core $(or $(SEED),0) 500 1000
+
+memcheck: build test-tools
+	$(call install,valgrind)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.hostile.memcheck
 
 # Real kernel NATs in namespaces: the whole matrix. `make lab ARGS="--clients srpnode,srpnode --tries 30"`, see docs/nat-lab.md.
 lab: build test-tools

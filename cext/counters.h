@@ -35,6 +35,7 @@
     X(scope)              /* an address or port that a message may not name */ \
     X(relay_budget)       /* relayed joins towards one prefix */ \
     X(deferred_full)      /* too many joins wait to be passed on */ \
+    X(deferred_peer)      /* too many that one peer sent or caused */ \
     X(rendezvous_unknown) /* the peer asked for is not ours */ \
     X(intro_ignored)      /* introductions are for clients */ \
     X(no_destination)     /* stream to a peer we do not know */ \
@@ -59,6 +60,7 @@
     X(in_ping) X(in_pong) X(in_intro) X(in_join) X(in_publish) X(in_stream) X(in_sync) X(in_query) \
     X(out_ping) X(out_pong) X(out_intro) X(out_join) X(out_publish) X(out_stream) X(out_sync) X(out_query) \
     X(proofs)             /* endpoints that proved themselves */ \
+    X(aliases)            /* second endpoints of peers behind a hard NAT that did */ \
     X(connections)        /* peers that became connected */ \
     X(departures)         /* peers not heard from for four keep-alives */ \
     X(peers_evicted)      /* gave their place to a newcomer */ \

@@ -4,7 +4,7 @@ _Static_assert(sizeof(srp_peer) == 192, "three cache lines");
 
 static size_t align64(size_t n) { return (n + 63u) & ~(size_t)63u; }
 
-static uint32_t members_for(uint32_t capacity) { return capacity * 3u + 16u; }
+static uint32_t members_for(uint32_t capacity) { return capacity / 2u * 5u + 16u; }
 
 size_t srp_peers_bytes(uint32_t capacity, uint32_t indexed, uint32_t clusters)
 {

@@ -24,7 +24,7 @@ enum {
     SRP_PEER_JOINED = 32    /* has joined a subcluster: whom it was introduced to then takes no further introduction */
 };
 
-/* Three cache lines: the first is all that most datagrams of a peer need, a ping and whoever sends to it need the second, too. */
+/* Three cache lines: the first is all that its datagrams and whoever chooses it as a destination need, a ping needs the second, too. */
 typedef struct srp_peer {
     uint32_t addr;
     uint16_t port;
@@ -33,24 +33,22 @@ typedef struct srp_peer {
     uint32_t local;         /* own address it talks to */
     uint16_t socket;        /* own socket it is reached through: main, or one of the pool behind a hard NAT */
     uint16_t probed;        /* as a reflector: our probe socket has sent to it */
-    uint32_t generation;    /* changes with every new owner of the slot */
-    uint32_t window;        /* the minute that the following count in */
-    uint32_t used_replicated, used_control;
     int64_t last_update_us; /* any datagram */
     int64_t last_proof_us;  /* a pong that only it could send; INT64_MIN = never */
-    uint64_t last_cluster;  /* srp_cluster_mark of what its last frame named; 0 = none */
-    uint32_t uptime_s;      /* as it says */
-    uint32_t live_at;       /* place in the live or indexed array */
-
-    uint8_t id[32];
     int64_t last_ping_us;   /* our last ping; INT64_MIN = none open */
     uint32_t distance_ms;   /* ping to pong; UINT32_MAX unknown */
-    uint32_t members;       /* first of its memberships */
+    uint32_t live_at;       /* place in the live or indexed array */
+    uint32_t generation;    /* changes with every new owner of the slot */
+    uint32_t window;        /* the minute that the following and used_introductions count in */
+    uint32_t used_replicated, used_control;
+
+    uint8_t id[32];
+    uint64_t last_cluster;  /* srp_cluster_mark of what its last frame named; 0 = none */
     int64_t last_sync_us;
-    uint32_t summary;       /* first bytes of the summary that it told last; 0: it never told */
-    uint16_t sync_jobs;     /* that it holds */
-    uint8_t sync_pauses;    /* our summary was offered so often in vain: the next offer waits that much longer */
-    uint8_t reserved;
+    uint32_t uptime_s;      /* as it says */
+    uint32_t members;       /* first of its memberships */
+    uint32_t used_introductions;
+    uint32_t sync_jobs;     /* that it holds */
 
     int64_t added_us;       /* since when we know it */
     int64_t due_us;         /* next heartbeat */
@@ -59,8 +57,10 @@ typedef struct srp_peer {
     uint16_t sent[SRP_SLOTS];   /* publishes and joins sent to it, slot by slot, */
     uint16_t shared[SRP_SLOTS]; /* and those of them that were not live packets of its clusters */
     uint16_t summaries;     /* sent to it in the running slot */
-    uint16_t reserved2;     /* fills the line */
-    uint32_t used_introductions; /* in `window` */
+    uint8_t sync_pauses;    /* how often it was offered ours in vain: the next offer comes that much later */
+    uint8_t reserved;       /* fills the line */
+    uint16_t summary;       /* first bytes of the summary that it told last */
+    uint16_t deferred;      /* joins that wait on its account */
     uint32_t second;        /* in which the following count */
     uint32_t sync_work;     /* ids hashed for it */
     uint32_t out_bytes;     /* sent to it */
@@ -116,6 +116,7 @@ static inline void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash
     __builtin_prefetch(&t->peer[slot], 1);
     __builtin_prefetch(t->peer[slot].id);
 }
+static inline void srp_peers_fetch(const srp_peers *t, uint32_t slot) { srp_fetch(&t->peer[slot]); } /* its first line */
 uint32_t srp_peers_named(const srp_peers *t, const uint8_t id[32]);
 /* A new peer; the caller made sure that it is unknown. SRP_NONE when the table is full. */
 uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us);

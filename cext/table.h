@@ -9,6 +9,9 @@
 
 #define SRP_NONE 0xffffffffu
 
+/* Has a line of memory fetched that will be looked at soon. */
+static inline void srp_fetch(const void *at) { __builtin_prefetch(at); }
+
 /* The power of two at or above n, at least 1. */
 static inline uint32_t srp_pow2(uint32_t n)
 {
@@ -18,32 +21,40 @@ static inline uint32_t srp_pow2(uint32_t n)
     return p;
 }
 
-/* --- index: hash -> slot, open addressing, linear probing, at most half full ------------------------------------- */
+/* --- cells of tables with open addressing and linear probing: as many as wanted, not a power of two ------------------- */
+
+/* For so many entries: at most three quarters full. */
+static inline uint32_t srp_index_cells(uint32_t slots) { return slots + slots / 3u + 8u; }
+
+/* 32 random bits to a place among count. */
+static inline uint32_t srp_home(uint32_t bits, uint32_t count) { return (uint32_t)((uint64_t)bits * count >> 32); }
+static inline uint32_t srp_after(uint32_t at, uint32_t count) { return at + 1u == count ? 0 : at + 1u; }
+static inline uint32_t srp_steps_from(uint32_t from, uint32_t to, uint32_t count) { return to >= from ? to - from : to + count - from; }
+
+/* --- index: hash -> slot ---------------------------------------------------------------------------------------------- */
 
 typedef struct srp_index {
     uint64_t *cells; /* hash's high 32 bits in the high half, slot + 1 in the low half; 0 = empty */
-    uint32_t mask;
+    uint32_t count;
 } srp_index;
-
-static inline uint32_t srp_index_cells(uint32_t slots) { return srp_pow2(slots * 2u < 8u ? 8u : slots * 2u); }
 
 static inline void srp_index_init(srp_index *ix, uint64_t *cells, uint32_t count)
 {
     ix->cells = cells;
-    ix->mask = count - 1u;
+    ix->count = count;
 }
 
 static inline void srp_index_prefetch(const srp_index *ix, uint64_t hash)
 {
-    __builtin_prefetch(&ix->cells[(uint32_t)(hash >> 32) & ix->mask]);
+    srp_fetch(&ix->cells[srp_home((uint32_t)(hash >> 32), ix->count)]);
 }
 
 /* Walks the slots whose tag equals the hash's: start with *at = SRP_NONE; SRP_NONE ends. The caller compares keys. */
 static inline uint32_t srp_index_next(const srp_index *ix, uint64_t hash, uint32_t *at)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
-    uint32_t i = *at == SRP_NONE ? tag & ix->mask : (*at + 1u) & ix->mask;
-    for (;; i = (i + 1u) & ix->mask) {
+    uint32_t i = *at == SRP_NONE ? srp_home(tag, ix->count) : srp_after(*at, ix->count);
+    for (;; i = srp_after(i, ix->count)) {
         uint64_t cell = ix->cells[i];
         if (cell == 0)
             return SRP_NONE;
@@ -57,9 +68,9 @@ static inline uint32_t srp_index_next(const srp_index *ix, uint64_t hash, uint32
 static inline void srp_index_add(srp_index *ix, uint64_t hash, uint32_t slot)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
-    uint32_t i = tag & ix->mask;
+    uint32_t i = srp_home(tag, ix->count);
     while (ix->cells[i] != 0)
-        i = (i + 1u) & ix->mask;
+        i = srp_after(i, ix->count);
     ix->cells[i] = (uint64_t)tag << 32 | (slot + 1u);
 }
 
@@ -68,15 +79,15 @@ static inline void srp_index_remove(srp_index *ix, uint64_t hash, uint32_t slot)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
     uint64_t wanted = (uint64_t)tag << 32 | (slot + 1u);
-    uint32_t hole = tag & ix->mask;
+    uint32_t hole = srp_home(tag, ix->count);
     while (ix->cells[hole] != wanted) {
         if (ix->cells[hole] == 0)
             return;
-        hole = (hole + 1u) & ix->mask;
+        hole = srp_after(hole, ix->count);
     }
-    for (uint32_t i = (hole + 1u) & ix->mask; ix->cells[i] != 0; i = (i + 1u) & ix->mask) {
-        uint32_t home = (uint32_t)(ix->cells[i] >> 32) & ix->mask;
-        if (((i - home) & ix->mask) >= ((i - hole) & ix->mask)) {
+    for (uint32_t i = srp_after(hole, ix->count); ix->cells[i] != 0; i = srp_after(i, ix->count)) {
+        uint32_t home = srp_home((uint32_t)(ix->cells[i] >> 32), ix->count);
+        if (srp_steps_from(home, i, ix->count) >= srp_steps_from(hole, i, ix->count)) {
             ix->cells[hole] = ix->cells[i];
             hole = i;
         }
@@ -194,26 +205,26 @@ typedef struct srp_tally_cell { uint32_t key, count; } srp_tally_cell; /* count 
 
 typedef struct srp_tally {
     srp_tally_cell *cells;
-    uint32_t mask;
+    uint32_t count;
     uint32_t secret; /* odd multiplier */
 } srp_tally;
 
 static inline uint32_t srp_tally_home(const srp_tally *t, uint32_t key)
 {
     uint64_t h = (uint64_t)(key ^ (t->secret >> 7)) * 0x9e3779b97f4a7c15ull * (t->secret | 1u);
-    return (uint32_t)(h >> 29) & t->mask;
+    return srp_home((uint32_t)(h >> 32), t->count);
 }
 
 static inline void srp_tally_init(srp_tally *t, srp_tally_cell *cells, uint32_t count, uint32_t secret)
 {
     t->cells = cells;
-    t->mask = count - 1u;
+    t->count = count;
     t->secret = secret;
 }
 
 static inline uint32_t srp_tally_get(const srp_tally *t, uint32_t key)
 {
-    for (uint32_t i = srp_tally_home(t, key);; i = (i + 1u) & t->mask) {
+    for (uint32_t i = srp_tally_home(t, key);; i = srp_after(i, t->count)) {
         if (t->cells[i].count == 0)
             return 0;
         if (t->cells[i].key == key)
@@ -225,7 +236,7 @@ static inline void srp_tally_add(srp_tally *t, uint32_t key)
 {
     uint32_t i = srp_tally_home(t, key);
     while (t->cells[i].count != 0 && t->cells[i].key != key)
-        i = (i + 1u) & t->mask;
+        i = srp_after(i, t->count);
     t->cells[i].key = key;
     t->cells[i].count++;
 }
@@ -236,13 +247,13 @@ static inline void srp_tally_drop(srp_tally *t, uint32_t key)
     while (t->cells[hole].key != key || t->cells[hole].count == 0) {
         if (t->cells[hole].count == 0)
             return;
-        hole = (hole + 1u) & t->mask;
+        hole = srp_after(hole, t->count);
     }
     if (--t->cells[hole].count != 0)
         return;
-    for (uint32_t i = (hole + 1u) & t->mask; t->cells[i].count != 0; i = (i + 1u) & t->mask) {
+    for (uint32_t i = srp_after(hole, t->count); t->cells[i].count != 0; i = srp_after(i, t->count)) {
         uint32_t home = srp_tally_home(t, t->cells[i].key);
-        if (((i - home) & t->mask) >= ((i - hole) & t->mask)) {
+        if (srp_steps_from(home, i, t->count) >= srp_steps_from(hole, i, t->count)) {
             t->cells[hole] = t->cells[i];
             hole = i;
         }

@@ -22,7 +22,7 @@ enum {
     RECEIVE_TRIES = 8,     /* errors of earlier datagrams that one call looks past */
     TOO_BIG_LIMIT = 16,    /* trains refused for their size before trains are given up */
     PASSES = 6,            /* main, probe and pool; small datagrams and others of each */
-    TRAINS_AT_ONCE = 8,    /* messages of a call while trains come: half a megabyte at most */
+    TRAINS_AT_ONCE = 4,    /* messages of a call while trains come: a quarter of a megabyte at most */
     TRAIN_LIKELY = 4096,   /* mean bytes of the last call's messages from which on they are taken for trains */
     SEGMENT_SPACE = CMSG_SPACE(sizeof(uint16_t)),
     PKTINFO_SPACE = CMSG_SPACE(sizeof(struct in_pktinfo))

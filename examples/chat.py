@@ -5,20 +5,9 @@ python examples/chat.py ROOM NAME HOST:PORT HOST:PORT
 Lines typed are said; /name TEXT tells one person alone, without the room.
 """
 
-import asyncio
-import contextlib
-import sys
-from collections.abc import AsyncIterator
+from terminal import lines, run
 
-from srpnode import Encryption, Message, NetworkError, Peer, Subcluster, UnreachableError, network
-
-
-async def lines() -> AsyncIterator[str]:
-    """What is typed, line by line."""
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    async for line in reader:
-        yield line.decode(errors="replace").rstrip("\n")
+from srpnode import Encryption, Message, Peer, Subcluster, UnreachableError, network
 
 
 class Room:
@@ -83,10 +72,4 @@ async def main(room_name: str, name: str, *peers: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 5:
-        sys.exit(__doc__)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(main(*sys.argv[1:]))
-    except NetworkError as error:
-        sys.exit(str(error))
+    run(main, __doc__, 4)

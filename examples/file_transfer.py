@@ -6,11 +6,12 @@ python examples/file_transfer.py put SECRET FILE HOST:PORT HOST:PORT      on ano
 
 import asyncio
 import hashlib
-import os
 import sys
 from pathlib import Path
 
-from srpnode import Encryption, Message, Network, NetworkError, Peer, Subcluster, UnreachableError, network
+from terminal import run
+
+from srpnode import Encryption, Message, Network, Peer, Subcluster, UnreachableError, network
 
 PART_BYTES = 50_000
 AGAIN_S = 1.0  # a part that is not acknowledged is sent again
@@ -90,19 +91,14 @@ async def _fetch(sender: Peer, number: int, arriving) -> bytes:
 
 
 async def main(what: str, secret: str, file: str, *peers: str) -> None:
+    if what not in ("put", "get"):
+        raise ValueError(f"{what!r}: put or get")
     net: Network
     async with await network(cluster_id=Encryption.create_cluster_id("srpnode files"), peers=peers) as net:
         room = await net.subcluster(Encryption.create_shared_key(secret))
         await net.ready()
-        await {"put": put, "get": get}[what](room, Path(file))
+        await (put if what == "put" else get)(room, Path(file))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 6 or sys.argv[1] not in ("put", "get"):
-        sys.exit(__doc__)
-    try:
-        asyncio.run(main(*sys.argv[1:]))
-    except (NetworkError, ValueError, OSError) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        os._exit(130)
+    run(main, __doc__, 5)

@@ -5,10 +5,11 @@ python examples/presence.py TEAM NAME HOST:PORT HOST:PORT      lines typed are t
 
 import asyncio
 import contextlib
-import sys
 import time
 
-from srpnode import Encryption, Message, NetworkError, Peer, network
+from terminal import lines, run
+
+from srpnode import Encryption, Message, Peer, network
 
 TTL_S = 60.0  # states are of no interest later
 AGAIN_S = 20.0
@@ -39,10 +40,8 @@ async def main(team: str, name: str, *peers: str) -> None:
 
     async def typed() -> None:
         nonlocal state
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        async for line in reader:
-            state = line.decode(errors="replace").strip() or "here"
+        async for line in lines():
+            state = line.strip() or "here"
             changed.set()
 
     async with await network(cluster_id=Encryption.create_cluster_id("srpnode presence"), peers=peers) as net:
@@ -55,23 +54,18 @@ async def main(team: str, name: str, *peers: str) -> None:
 
         await net.ready()
         typing = asyncio.create_task(typed())
+        typing.add_done_callback(lambda _: changed.set())
         try:
             while not typing.done():
                 changed.clear()
                 await room.emit("state", {"name": name, "state": state, "at": time.time()}, ttl_s=TTL_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(AGAIN_S):
-                        await asyncio.wait({typing, asyncio.create_task(changed.wait())}, return_when="FIRST_COMPLETED")
+                        await changed.wait()
             await room.emit("state", {"name": name, "state": "gone", "at": time.time()}, ttl_s=TTL_S)
         finally:
             typing.cancel()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 5:
-        sys.exit(__doc__)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(main(*sys.argv[1:]))
-    except NetworkError as error:
-        sys.exit(str(error))
+    run(main, __doc__, 4)

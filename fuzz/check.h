@@ -29,15 +29,15 @@ static const char *srp_check_index(const srp_index *ix, uint32_t entries, const 
 {
     uint8_t *seen = NULL;
     uint32_t used = 0;
-    for (uint32_t i = 0; i <= ix->mask; i++) {
+    for (uint32_t i = 0; i < ix->count; i++) {
         if (ix->cells[i] == 0)
             continue;
         used++;
-        for (uint32_t at = (uint32_t)(ix->cells[i] >> 32) & ix->mask; at != i; at = (at + 1u) & ix->mask)
+        for (uint32_t at = srp_home((uint32_t)(ix->cells[i] >> 32), ix->count); at != i; at = srp_after(at, ix->count))
             SRP_CHECK(ix->cells[at] != 0, "%s: cell %u is cut off from its home", name, i);
     }
     SRP_CHECK(used == entries, "%s: %u cells for %u entries", name, used, entries);
-    SRP_CHECK(used * 2u <= ix->mask + 1u, "%s: more than half full", name);
+    SRP_CHECK(used < ix->count && used * 4ull <= ix->count * 3ull, "%s: more than three quarters full", name);
     return NULL;
 }
 
@@ -45,7 +45,7 @@ static const char *srp_check_tally(const srp_tally *t, const srp_peers *p, unsig
 {
     uint8_t *seen = NULL;
     uint32_t sum = 0;
-    for (uint32_t i = 0; i <= t->mask; i++) {
+    for (uint32_t i = 0; i < t->count; i++) {
         if (t->cells[i].count == 0)
             continue;
         uint32_t peers = 0;

@@ -20,13 +20,14 @@ static uint64_t hash_of(uint8_t key) { return (uint64_t)(key & 7u) << 32 | (uint
 
 static void index_with(const uint8_t *data, size_t len)
 {
-    uint64_t cells[64];
+    uint64_t cells[SLOTS + SLOTS / 3 + 8];
+    const uint32_t count = sizeof cells / sizeof *cells;
     uint64_t held[SLOTS] = {0};
     bool used[SLOTS] = {false};
     srp_index ix;
     memset(cells, 0, sizeof cells);
-    CHECK(srp_index_cells(SLOTS) == 64);
-    srp_index_init(&ix, cells, 64);
+    CHECK(srp_index_cells(SLOTS) == count);
+    srp_index_init(&ix, cells, count);
     for (size_t i = 0; i + 1 < len; i += 2) {
         const uint32_t slot = data[i] % SLOTS;
         const uint64_t hash = hash_of(data[i + 1]);

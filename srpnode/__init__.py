@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from srpnode.errors import NetworkError as NetworkError
     from srpnode.errors import NoPeersError as NoPeersError
     from srpnode.errors import NotReadyError as NotReadyError
+    from srpnode.errors import SilentError as SilentError
     from srpnode.errors import StalledError as StalledError
     from srpnode.errors import TooLargeError as TooLargeError
     from srpnode.errors import UnreachableError as UnreachableError
@@ -36,6 +37,7 @@ _HOME = {
     "NetworkError": "errors",
     "NoPeersError": "errors",
     "NotReadyError": "errors",
+    "SilentError": "errors",
     "StalledError": "errors",
     "TooLargeError": "errors",
     "UnreachableError": "errors",

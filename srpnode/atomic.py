@@ -26,6 +26,25 @@ def write_over(path: str, data: bytes) -> None:
     _sync_directory(path)
 
 
+def sweep(directory: str) -> None:
+    """Removes what processes that were killed while they wrote have left there."""
+    for name in os.listdir(directory):
+        stem, _, process = name.removesuffix(".new").rpartition(".")
+        if stem and name.endswith(".new") and process.isdigit() and not _runs(int(process)):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(directory, name))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
 def _temporary(path: str, data: bytes) -> str:
     temporary = f"{path}.{os.getpid()}.new"
     with contextlib.suppress(FileNotFoundError):

@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     made = command("ping", ping, "measure round trips to a peer, and show where it sees us")
     made.add_argument("peer", metavar="HOST:PORT", type=endpoint, help="any peer")
     made.add_argument("-n", "--count", type=count, default=3, metavar="N", help="how many pings (3)")
+    made.add_argument("--timeout", type=seconds, default=2.0, metavar="SECONDS", help="for each answer (2)")
     client_commands(commands)
     # These have a grammar of their own for all words behind them: main() hands these on.
     commands.add_parser("sim", help="simulate networks on the node's own core", add_help=False)
@@ -118,7 +119,7 @@ def client_commands(commands: Any) -> None:
     made.add_argument("event", metavar="EVENT", help="its name")
     made.add_argument("data", metavar="DATA", nargs="?", help="a text; - or nothing: standard input, in parts if large")
     made.add_argument("--ttl", type=seconds, metavar="SECONDS", help="how long peers keep it (21600)")
-    made.add_argument("--per-minute", type=int, metavar="N", help="packets; 0: as fast as can be (what nodes take)")
+    made.add_argument("--per-minute", type=pace, metavar="N", help="packets; 0: as fast as can be (what nodes take)")
     made.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="without any progress (30)")
     made = command("listen", "print a JSON line for each event")
     made.add_argument("event", metavar="EVENT", nargs="?", help="only those of this name")
@@ -155,6 +156,11 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"must be 1 to 1000000, not {text!r}")
     return int(text)
+
+
+def pace(text: str) -> int:
+    """A number up to a million, or 0 for none, for argparse."""
+    return 0 if text == "0" else count(text)
 
 
 def show_json(value: Any) -> None:
@@ -340,7 +346,7 @@ def ping(options: argparse.Namespace) -> int:
     from srpnode import ping as module
 
     try:
-        result = module.ping(options.peer, options.count, None if options.json else print)
+        result = module.ping(options.peer, options.count, None if options.json else print, options.timeout)
     except module.PingError as error:
         raise FailureError(str(error)) from None
     if options.json:

@@ -107,9 +107,13 @@ def show(options: argparse.Namespace, value: Any, text: str) -> None:
 
 
 class Progress:
-    """What long work has done so far: one line on standard error, when that is a terminal."""
+    """What long work has done so far: one line on standard error, when that is a terminal.
 
-    def __init__(self) -> None:
+    total: bytes that there are to do, when that is known; then it tells how long the rest will take.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        self._total = total
         self._shown = sys.stderr.isatty()
         self._at_s = 0.0
         self._started_s = time.monotonic()
@@ -120,5 +124,10 @@ class Progress:
             return
         self._at_s = now_s
         rate = amount / max(now_s - self._started_s, 1e-3)
-        end = "\n" if last else ""
-        print(f"\r{what}: {amount:,} bytes, {rate:,.0f} bytes/s\x1b[K", end=end, file=sys.stderr, flush=True)
+        text = f"{what}: {amount:,} bytes"
+        if self._total:
+            text += f" of {self._total:,}"
+        text += f", {rate:,.0f} bytes/s"
+        if self._total and rate and not last:
+            text += f", {(self._total - amount) / rate:,.0f} s left"
+        print(f"\r{text}\x1b[K", end="\n" if last else "", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,6 +23,12 @@ async def _standard_input() -> AsyncIterator[bytes]:
         yield data
 
 
+def _size() -> int | None:
+    """Of what comes, when that is a file."""
+    said = os.fstat(sys.stdin.fileno())
+    return said.st_size if stat.S_ISREG(said.st_mode) else None
+
+
 async def _one(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
@@ -29,8 +36,9 @@ async def _one(data: bytes) -> AsyncIterator[bytes]:
 async def publish(options: argparse.Namespace) -> int:
     """Publishes, and waits until somebody else has the last packet. Raises NetworkError, ClientError."""
     clock = Clock(options.timeout)
-    progress = Progress()
-    given = _standard_input() if options.data in (None, "-") else _one(options.data.encode())
+    piped = options.data in (None, "-")
+    progress = Progress(_size() if piped else None)
+    given = _standard_input() if piped else _one(options.data.encode())
     told: dict[str, Any] = {"event": options.event, "events": 0, "packets": 0, "bytes": 0, "held": False}
     async with opened(options, clock, publish_per_minute=options.per_minute) as net:
         sub = await joined(net, options)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from srpnode import __version__, control, identity, info, interfaces, journal, metrics, service
+from srpnode import __version__, atomic, control, identity, info, interfaces, journal, metrics, service
 from srpnode import config as configuration
 from srpnode.blocks import BlockError
 from srpnode.config import Loaded
@@ -78,6 +78,7 @@ class Daemon:
         self._files = loaded.files
         identity.prepare(self.config.state_dir)
         stack.enter_context(identity.lock(self.config.state_dir, self.config.control.socket))
+        atomic.sweep(self.config.state_dir)
         keys = [identity.load_or_make(self.config.state_dir, listen.name) for listen in self.config.listen]
 
         self._netlink: interfaces.Netlink | None = None

@@ -27,5 +27,9 @@ class StalledError(NetworkError, TimeoutError):
     """What was emitted could not leave in time: the network is away, or slower than this program."""
 
 
+class SilentError(NetworkError, TimeoutError):
+    """Nothing of what was waited for came in time."""
+
+
 class ClosedError(NetworkError):
     """The peer, or the subcluster, was left already."""

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from weakref import WeakSet
 
-from srpnode.errors import ClosedError
+from srpnode.errors import ClosedError, SilentError
 
 if TYPE_CHECKING:
     from srpnode.peer import Network
@@ -92,10 +92,15 @@ class Emitter:
         return waiting
 
     async def once(self, event: str, timeout_s: float | None = 60.0) -> Any:
-        """The next event of that name. Raises TimeoutError; ClosedError when the peer is closed meanwhile."""
-        async with asyncio.timeout(timeout_s):
-            async for value in self.events(event):
-                return value
+        """The next event of that name. Raises SilentError; ClosedError when the peer is closed meanwhile."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for value in self.events(event):
+                    return value
+        except TimeoutError:
+            raise SilentError(
+                f"no {event!r} within {timeout_s:g} s: is anybody there who sends it? Wait longer with timeout_s"
+            ) from None
         raise ClosedError("the peer was closed while it waited")
 
     def _listen(self, event: str) -> None:

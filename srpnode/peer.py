@@ -48,6 +48,14 @@ BURST_PAUSE_S = 0.008
 WAIT_S = 0.05  # for room in the core
 REPAIR_S = 1.0  # a message that stands still for so long is asked for
 PUBLISH_PER_MINUTE = 900  # for each indexed peer: nodes take 1024 from an endpoint
+RANGES = {
+    "port": (0, 65535),
+    "keep_alive_s": (0.05, 3600),
+    "cache_bytes": (16_384, 64_000_000_000),
+    "max_peers": (1, 1_000_000),
+    "publish_per_minute": (0, 1_000_000_000),
+    "timeout_s": (0.001, 86_400),
+}
 PROXIED_KEEP_ALIVES = 6  # a peer behind a proxy that is not introduced again for so long has left
 
 
@@ -162,10 +170,14 @@ class Network(Emitter):
         self._notify_fd = -1
         self._sockets: list[Any] = []
         self.cluster_id = wanted(cluster_id, 32, "cluster_id")
-        self.peer_id = (peer_id or Encryption.create_id()).lower()
-        self._id = wanted(_unhex(self.peer_id), 32, "peer_id (64 hex digits)")
-        self._signing_keys = signing_keys or Encryption.create_key_pair()
-        wanted(self._signing_keys.private_key, 64, "signing_keys.private_key")
+        self._id = wanted(_unhex(Encryption.create_id() if peer_id is None else peer_id), 32, "peer_id (64 hex digits)")
+        self.peer_id = self._id.hex()
+        self._signing_keys = Encryption.create_key_pair() if signing_keys is None else signing_keys
+        wanted(getattr(self._signing_keys, "private_key", b""), 64, "signing_keys.private_key")
+        for name, number in (("port", port), ("keep_alive_s", keep_alive_s), ("cache_bytes", cache_bytes)):
+            _check(name, number)
+        _check("max_peers", max_peers)
+        _check("publish_per_minute", 0 if publish_per_minute is None else publish_per_minute)
         self.info: Info | None = None
         self.dropped = 0
         self.subclusters: dict[bytes, Subcluster] = {}
@@ -575,8 +587,15 @@ class Network(Emitter):
 def _unhex(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
-    except ValueError:
+    except (ValueError, TypeError):
         return b""
+
+
+def _check(name: str, value: float) -> None:
+    """Raises ValueError for a setting that is no number or out of range."""
+    least, most = RANGES[name]
+    if not isinstance(value, int | float) or not least <= value <= most:
+        raise ValueError(f"{name}: {least} to {most}, not {value!r}")
 
 
 def _indexed(peer: Mapping[str, Any]) -> tuple[int, int, bytes]:
@@ -598,7 +617,13 @@ async def network(**options: Unpack[Options]) -> Network:
     """
     settings: dict[str, Any] = dict(options)
     timeout_s = settings.pop("timeout_s", 5.0)
-    peers = list(settings.pop("peers", ()))
+    _check("timeout_s", timeout_s)
+    given = settings.pop("peers", None) or ()
+    if isinstance(given, str | bytes | Mapping):
+        raise NoPeersError(
+            f"peers: a list of at least two, each HOST:PORT or as `srpnode info --json` prints it, not {given!r}"
+        )
+    peers = list(given)
     places = [peer for peer in peers if isinstance(peer, str)]
     found = await find_peers(places, timeout_s) if places else []
     return await Network(peers=[*(p for p in peers if not isinstance(p, str)), *found], **settings).start()

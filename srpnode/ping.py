@@ -17,8 +17,10 @@ class PingError(Exception):
     """No ping could be sent; the text is for the operator."""
 
 
-def ping(peer: tuple[str, int], count: int, show: Callable[[str], object] | None) -> dict[str, Any]:
-    """Sends `count` pings to (host, port), one after the other; tells each result to `show`.
+def ping(
+    peer: tuple[str, int], count: int, show: Callable[[str], object] | None, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
+    """Sends `count` pings to (host, port), one after the other, each with so long for its answer; tells them to `show`.
 
     Returns {"address", "port", "sent", "received", "roundTrips" (ms), "seenAs" ("ADDRESS:PORT" or None), "peerId",
     "natType"}. Raises PingError when the host is unknown or nothing can be sent.
@@ -54,7 +56,7 @@ def ping(peer: tuple[str, int], count: int, show: Callable[[str], object] | None
             try:
                 sock.send(codec.encode(codec.PING, message=text))
                 result["sent"] += 1
-                answer = _answer(sock, ours, ping_id, started + TIMEOUT_S)
+                answer = _answer(sock, ours, ping_id, started, timeout_s)
             except OSError as error:  # ICMP: nobody listens there, or no way to it
                 answer = f"{target[0]}:{target[1]}: {error.strerror}"
             line = _note(result, answer, (time.perf_counter() - started) * 1000.0)
@@ -65,9 +67,9 @@ def ping(peer: tuple[str, int], count: int, show: Callable[[str], object] | None
     return result
 
 
-def _answer(sock: socket.socket, ours: str, ping_id: str, deadline: float) -> dict[str, Any] | str:
+def _answer(sock: socket.socket, ours: str, ping_id: str, started: float, timeout_s: float) -> dict[str, Any] | str:
     """The pong to that ping, or why there is none."""
-    while (left_s := deadline - time.perf_counter()) > 0:
+    while (left_s := started + timeout_s - time.perf_counter()) > 0:
         sock.settimeout(left_s)
         try:
             data = sock.recv(DATAGRAM_MAX)
@@ -81,7 +83,7 @@ def _answer(sock: socket.socket, ours: str, ping_id: str, deadline: float) -> di
             continue
         if message.get("pingId") == ping_id and message.get("requesterPeerId") == ours:
             return message
-    return f"no answer in {TIMEOUT_S:g} s"
+    return f"no answer in {timeout_s:g} s"
 
 
 def _note(result: dict[str, Any], answer: dict[str, Any] | str, took_ms: float) -> str:

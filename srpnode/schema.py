@@ -165,8 +165,11 @@ class Limits:
     introductions: int = key(16, "Peers introduced to the sender of one join.", low=1, high=64)
     introductions_per_minute: int = rate(600, "Introductions that one peer receives.")
     relayed_joins_per_minute: int = rate(60, "Joins that others relayed to us, passed on towards one /24.")
+    deferred_joins_per_peer: int = rate(64, "Joins that one peer has wait here, to be passed on or echoed.")
     unproven_per_second: int = rate(
-        100_000, "Packets handled from endpoints whose address is not proven yet, in total."
+        40_000,
+        "Pings and joins answered to endpoints whose address is not proven yet, in total. Half is for all of them, "
+        "three eighths for those not answered lately, an eighth for addresses where another endpoint is proven.",
     )
     bandwidth_out_bytes_per_second: int = rate(
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"

@@ -113,8 +113,8 @@ class Subcluster(Emitter):
 
     def _pack(self, event: str, value: Value, ttl_s: float | None) -> list[dict[str, Any]]:
         """The packets of one event: sealed, signed, split."""
-        if not event or event.startswith("#"):
-            raise ValueError("an event needs a name, and those that begin with # are the peer's own")
+        if not isinstance(event, str) or not event or event.startswith("#"):
+            raise ValueError("an event needs a name (a text), and those that begin with # are the peer's own")
         if ttl_s is not None and not 0 < ttl_s <= TTL_S_MAX:
             raise ValueError(f"ttl_s: more than 0, at most {TTL_S_MAX:g} seconds")
         if isinstance(value, bytes | bytearray | memoryview):
@@ -122,7 +122,7 @@ class Subcluster(Emitter):
         elif isinstance(value, str):
             plain = value.encode()
         else:
-            plain = json.dumps(value, separators=(",", ":")).encode()
+            plain = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
         if len(plain) > MESSAGE_BYTES_MAX:
             raise TooLargeError(f"{len(plain)} bytes: at most {MESSAGE_BYTES_MAX}; send it in parts")
         keys = self._network._signing_keys

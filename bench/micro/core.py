@@ -43,7 +43,7 @@ def crowd(peers: int, cache_bytes: int) -> tuple[World, Any]:
     from tests.core import inside
 
     world = World(
-        peers=max(2 * peers, 100_000),
+        peers=min(max(2 * peers, 100_000), 1_000_000),
         cache_max_bytes=cache_bytes,
         gate_entries=262_144,
         meter_entries=65_536,

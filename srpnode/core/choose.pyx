@@ -10,15 +10,28 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from srpnode.core.state cimport State, draw, draw_below
-from srpnode.core.types cimport SRP_COUNT_fan_outs_narrowed, SRP_NONE, srp_cluster, srp_cluster_find, srp_member, srp_peer
+from srpnode.core.types cimport (
+    SRP_COUNT_fan_outs_narrowed,
+    SRP_NONE,
+    SRP_PEER_INDEXED,
+    srp_cluster,
+    srp_cluster_find,
+    srp_fetch,
+    srp_member,
+    srp_peer,
+    srp_peers_fetch,
+)
 
 cdef enum:
     FANOUT = 3                  # members that a packet goes to (draft, STATE_4)
     NEWEST = 2                  # of them, those met last of
     LOOK = 48                   # that many
+    FROM_HUB_FANOUT = 2
     LATE_HOPS = 4
     LATE_FANOUT = 5
     HUB_LOOK = 5                # members that a hub looks at for each that it may send to
+    STRANGERS_AHEAD = 4         # pairs of strangers, and members, whose records are fetched at once
+    MEMBERS_AHEAD = 16
     SILENT_US = 1000000
     OTHER_RANK_US = 100000000
 
@@ -45,6 +58,14 @@ cdef bint among_first(Choice *choice, uint32_t count, uint32_t slot) noexcept no
             return True
     return False
 
+cdef inline void fetch_members(State *s, uint32_t member, uint32_t count) noexcept nogil:
+    """Has the records of the next members of a ring fetched: one place after the other leads to them, so that looking at each as
+    it is found would wait for memory twice."""
+    cdef uint32_t i
+    for i in range(count):
+        srp_peers_fetch(&s.peers, s.peers.member[member].peer)
+        member = s.peers.member[member].ring_next
+
 cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *without, bint silent_too=False) noexcept nogil:
     """Takes members of one cluster from its ring and leaves the cursor behind the last one looked at."""
     cdef uint32_t cluster = srp_cluster_find(&s.peers, key)
@@ -62,6 +83,8 @@ cdef void turn(State *s, Choice *choice, uint64_t key, uint32_t want, Choice *wi
     steps = 2 * want + 4
     if steps > c.members:
         steps = c.members
+    if choice.count < want:
+        fetch_members(s, c.ring, steps if steps < want - choice.count else want - choice.count)
     while steps > 0 and choice.count < want:
         m = &s.peers.member[c.ring]
         c.ring = m.ring_next
@@ -91,6 +114,8 @@ cdef uint32_t turn_best(State *s, Choice *choice, uint64_t key, uint32_t want, u
     if want > CHOOSE_MAX:
         want = CHOOSE_MAX
     while steps > 0 and want > first:
+        if (looked - steps) % MEMBERS_AHEAD == 0:
+            fetch_members(s, c.ring, steps if steps < MEMBERS_AHEAD else MEMBERS_AHEAD)
         m = &s.peers.member[c.ring]
         c.ring = m.ring_next
         steps -= 1
@@ -133,7 +158,8 @@ cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t
 
 cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *without) noexcept nogil:
     """Adds random live peers until there are `want`: of two at a time the one with the shorter round trip."""
-    cdef uint32_t tries = 4 * want + 4, a, b
+    cdef uint32_t tries = 4 * want + 4, a, b, i, ahead = 0
+    cdef uint32_t drawn[2 * STRANGERS_AHEAD]
     cdef srp_peer *p = s.peers.peer
     if s.peers.live_count == 0:
         return
@@ -141,8 +167,17 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
         want = CHOOSE_MAX
     while tries > 0 and choice.count < want:
         tries -= 1
-        a = s.peers.live[draw_below(s, s.peers.live_count)]
-        b = s.peers.live[draw_below(s, s.peers.live_count)]
+        if ahead == 0:  # a few pairs at once: they are anywhere in memory
+            ahead = want - choice.count if want - choice.count < STRANGERS_AHEAD else STRANGERS_AHEAD
+            for i in range(2 * ahead):
+                drawn[i] = draw_below(s, s.peers.live_count)
+                srp_fetch(&s.peers.live[drawn[i]])
+            for i in range(2 * ahead):
+                drawn[i] = s.peers.live[drawn[i]]
+                srp_peers_fetch(&s.peers, drawn[i])
+        ahead -= 1
+        a = drawn[2 * ahead]
+        b = drawn[2 * ahead + 1]
         if p[b].distance_ms < p[a].distance_ms:
             a, b = b, a
         if not fit(s, choice, a, without, False):
@@ -153,17 +188,23 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
         choice.count += 1
 
 cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nogil:
-    """Adds one indexed peer, so that every packet reaches the other well-known nodes."""
-    cdef uint32_t i, n = s.peers.indexed_count, at, slot
+    """Adds one indexed peer, so that every packet reaches the other well-known nodes: if there is one, one that does not owe us an
+    answer."""
+    cdef uint32_t i, n = s.peers.indexed_count, at, slot, chosen = SRP_NONE
     if n == 0 or choice.count >= CHOOSE_MAX:
         return
     at = draw_below(s, n)
     for i in range(n if n < 8 else 8):
         slot = s.peers.indexed[(at + i) % n]
-        if proven(s, slot) and not among(without, slot):
-            choice.peer[choice.count] = slot
-            choice.count += 1
-            return
+        if not proven(s, slot) or among(without, slot):
+            continue
+        if chosen == <uint32_t>SRP_NONE or not silent(s, slot):
+            chosen = slot
+        if s.reference or not silent(s, slot):
+            break
+    if chosen != <uint32_t>SRP_NONE:
+        choice.peer[choice.count] = chosen
+        choice.count += 1
 
 cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
     """Our place among the well-known peers that answer, ourselves included, and how many they are."""
@@ -179,8 +220,8 @@ cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint
                              uint32_t hops, Choice *without) noexcept nogil:
     """Who gets a published packet from us. own: we are its publisher. last: the cache gives it up, most have it.
 
-    A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few; its own
-    packet to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
+    A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few, and leaves
+    the one in turn out when a hub sent it, which sent it to many; its own packet goes to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
     first, because it alone knows who came a moment ago; several hubs share the members. That has a budget for each second, which
     also bounds the looking for members; beyond it a packet goes to three in turn. A packet that has come a long way is in a
     network that its hubs do not cover: there it goes to more. Where members are lacking, others carry it.
@@ -199,12 +240,16 @@ cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint
                            without)
         s.fan_out_used += choice.count if choice.count > looked // HUB_LOOK else looked // HUB_LOOK
     else:
-        turn(s, choice, subcluster, fanout - NEWEST, without)
+        if without.count != 0 and s.peers.peer[without.peer[0]].flags & SRP_PEER_INDEXED and fanout > FROM_HUB_FANOUT:
+            fanout = FROM_HUB_FANOUT
+        if fanout > NEWEST:
+            turn(s, choice, subcluster, fanout - NEWEST, without)
         turn_best(s, choice, subcluster, fanout, LOOK, True, 1, 0, without)
-    if choice.count < FANOUT:
+    if choice.count < FANOUT and fanout >= FANOUT:
         turn(s, choice, cluster, FANOUT, without)
     choice.friends = choice.count
-    choose_strangers(s, choice, FANOUT, without)
+    if fanout >= FANOUT:
+        choose_strangers(s, choice, FANOUT, without)
     if own or s.owns == 0:
         choose_indexed(s, choice, without)
     if own:

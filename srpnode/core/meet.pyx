@@ -36,6 +36,7 @@ from srpnode.core.types cimport (
     SRP_DROP_claim,
     SRP_DROP_cluster_id,
     SRP_DROP_deferred_full,
+    SRP_DROP_deferred_peer,
     SRP_DROP_duplicate,
     SRP_DROP_hops,
     SRP_DROP_queue_full,
@@ -204,14 +205,14 @@ cdef void introduce(State *s, Introducing *x, uint32_t joiner, uint32_t other, b
         s.counter[SRP_COUNT_rendezvous] += 1
 
 cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
-    """How many members a joiner is told of: all of a small subcluster, half the limit of a large one (more connections than that
+    """How many members a joiner is told of: all of a small subcluster, a third of the limit of a large one (more connections than that
     cost more than they bring), two by a peer, which leaves the rest to the well-known ones."""
     cdef uint32_t at
     if s.owns != 0:
         return INTRODUCED_BY_PEERS
     at = srp_cluster_find(&s.peers, sub)
     if at != <uint32_t>SRP_NONE and s.peers.cluster[at].members > s.limits.introductions + 1:
-        return (s.limits.introductions + 1) // 2
+        return s.limits.introductions // 3 if s.limits.introductions > 3 else 1
     return s.limits.introductions
 
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
@@ -245,11 +246,11 @@ cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_
             return
         introduce(s, &x, slot, other, False)
         if friend and meets_by_pong(s, slot, other):
-            echo_later(s, d, frame, slot, other, DEFER_US)
-            echo_later(s, d, frame, slot, other, ECHO_AGAIN_US)
+            echo_later(s, d, frame, slot, slot, other, DEFER_US)
+            echo_later(s, d, frame, slot, slot, other, ECHO_AGAIN_US)
         if friend and another:
-            echo_later(s, d, frame, slot, other, DEFER_US)
-            echo_later(s, d, frame, other, slot, DEFER_US)
+            echo_later(s, d, frame, slot, slot, other, DEFER_US)
+            echo_later(s, d, frame, slot, other, slot, DEFER_US)
         if met.count < CHOOSE_MAX:
             met.peer[met.count] = other
             met.count += 1
@@ -380,10 +381,13 @@ cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
 
 # --- later ------------------------------------------------------------------------------------------------------------
 
-cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot, int64_t after_us) noexcept nogil:
-    """A free place among the joins that wait, or NULL (counted)."""
+cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot, uint32_t cause, int64_t after_us) noexcept nogil:
+    """A free place among the joins that wait for a peer, on account of the one that caused it, or NULL (counted)."""
     cdef uint32_t i
     cdef Deferred *w
+    if s.limits.deferred_joins_per_peer != 0 and s.peers.peer[cause].deferred >= s.limits.deferred_joins_per_peer:
+        drop(s, SRP_DROP_deferred_peer)
+        return NULL
     if s.deferred_count < s.deferred_size:
         for i in range(s.deferred_size):
             w = &s.deferred[i]
@@ -394,6 +398,9 @@ cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot, int64_t after_us) no
                 w.due_us = s.now.mono_us + after_us
                 if s.deferred_count == 0 or w.due_us < s.deferred_due_us:
                     s.deferred_due_us = w.due_us
+                w.cause = cause
+                w.cause_generation = s.peers.peer[cause].generation
+                s.peers.peer[cause].deferred += 1
                 s.deferred_count += 1
                 s.counter[SRP_COUNT_joins_deferred] += 1
                 return w
@@ -401,13 +408,20 @@ cdef Deferred *defer(State *s, uint8_t kind, uint32_t slot, int64_t after_us) no
         drop(s, SRP_DROP_deferred_full)
     return NULL
 
+cdef void undefer(State *s, Deferred *w) noexcept nogil:
+    w.kind = 0
+    s.deferred_count -= 1
+    if s.peers.peer[w.cause].generation == w.cause_generation:
+        s.peers.peer[w.cause].deferred -= 1
+
 cdef bint meets_by_pong(State *s, uint32_t joiner, uint32_t member) noexcept nogil:
     """Behind a Hard NAT a joiner reaches an easy member by its own ping: the member's application hears of it, but what the
     joiner gets back is a pong, which names no cluster. A join of the member, which it would repeat in 30 s only, does."""
     cdef uint8_t nat = s.peers.peer[member].nat_type
     return srp_nat_hard(s.peers.peer[joiner].nat_type) and not srp_nat_hard(nat) and nat & 8
 
-cdef void echo_later(State *s, srp_datagram *d, srp_frame *frame, uint32_t to, uint32_t about, int64_t after_us) noexcept nogil:
+cdef void echo_later(State *s, srp_datagram *d, srp_frame *frame, uint32_t joiner, uint32_t to, uint32_t about,
+                     int64_t after_us) noexcept nogil:
     """Has one peer hear of another by a join, in a moment, when they know each other already. Its packetId is new: a
     client takes each once. It is at its last hop: nobody passes it on."""
     cdef Deferred *w
@@ -417,7 +431,7 @@ cdef void echo_later(State *s, srp_datagram *d, srp_frame *frame, uint32_t to, u
     cdef srp_peer *p = &s.peers.peer[about]
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID]
     cdef uint32_t offset
-    w = defer(s, ECHO, to, after_us)
+    w = defer(s, ECHO, to, joiner, after_us)
     if w == NULL:
         return
     srp_packet_init(&packet, SRP_JOIN)
@@ -499,8 +513,7 @@ cdef void work_on_deferred(State *s) noexcept nogil:
                 s.counter[SRP_COUNT_joins_echoed] += 1
             else:
                 pass_on_now(s, &d, w.peer)
-        w.kind = 0
-        s.deferred_count -= 1
+        undefer(s, w)
 
 # --- join -------------------------------------------------------------------------------------------------------------
 
@@ -586,7 +599,7 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
                     drop(s, SRP_DROP_relay_budget)
         # Not at once: the joiner's own join may be on its way here, and to a member that it is about to be introduced to
         # this copy would be the only one it takes.
-        w = defer(s, PASS_ON, slot, DEFER_US) if frame.size <= sizeof(w.data) else NULL
+        w = defer(s, PASS_ON, slot, slot, DEFER_US) if frame.size <= sizeof(w.data) else NULL
         if w != NULL:
             memcpy(w.data, d.data, frame.size)
             w.len = <uint16_t>frame.size

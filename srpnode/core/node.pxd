@@ -76,6 +76,7 @@ ctypedef struct Gauges:
 
 cdef class Node:
     cdef State *state
+    cdef readonly uint64_t table_bytes  # of all tables
     cdef dict settings
     cdef bytearray scratch
 

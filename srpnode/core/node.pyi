@@ -26,6 +26,8 @@ Rule = tuple[str, int, bool]
 
 @final
 class Node:
+    table_bytes: int
+
     def __init__(
         self,
         *,

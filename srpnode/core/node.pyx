@@ -41,6 +41,7 @@ from srpnode.core.punch cimport on_intro, work_on_attempts
 from srpnode.core.out cimport out_commit, out_reserve
 from srpnode.core.reach cimport (
     add_configured,
+    ask_alias,
     heartbeats,
     on_ping,
     on_pong,
@@ -140,6 +141,7 @@ from srpnode.core.types cimport (
     srp_store_bytes,
     srp_store_init,
     srp_store_prefetch,
+    srp_tally_get,
     srp_pow2,
 )
 
@@ -150,6 +152,11 @@ cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have t
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
+    SHARES = 64                 # of unproven_per_second, in a second …
+    SHARE_US = 15625
+    SHARES_FROM = 640           # … when it is as large as that
+    ANSWERED_US = 16000000
+    ANSWERED_BITS = 16          # for each place in the peer table
     AHEAD = 32                  # datagrams whose memory is fetched before the first of them is handled
 
 # --- receiving ----------------------------------------------------------------------------------------------------------
@@ -209,13 +216,52 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
             return False
     return True
 
+cdef bint may_ask(State *s, srp_datagram *d, uint64_t endpoint) noexcept nogil:
+    """Whether a stranger's ping or join is looked at in this second: fairness among those that share `unproven_per_second`.
+
+    Who was not answered lately comes before those who were: half is for all, the next three eighths for newcomers, the last
+    eighth for endpoints at addresses where a peer has proved itself. So a flood that forges its sources over and over leaves room,
+    and a client that is known by its main socket is heard from its probe socket. A large limit is given out in 64 parts of a second:
+    the answers to a whole second's share, at once, would be a queue in which everybody waits.
+    """
+    cdef uint32_t most = s.limits.unproven_per_second, bit, other
+    if most == 0:
+        return True
+    if s.now.mono_us - s.unproven_at_us >= (SHARE_US if most >= SHARES_FROM else 1000000):
+        s.unproven_at_us = s.now.mono_us
+        s.unproven_used = 0
+    if most >= SHARES_FROM:
+        most = most // SHARES
+    bit = <uint32_t>endpoint & s.answered_mask
+    other = <uint32_t>(endpoint >> 32) & s.answered_mask
+    if srp_tally_get(&s.peers.addresses, d.addr) == 0:
+        most = (most + 1) // 2 if was_answered(s, bit, other) else <uint32_t>((7 * <uint64_t>most + 7) // 8)
+    if s.unproven_used >= most:
+        return False
+    s.unproven_used += 1
+    s.answered_any = 1
+    s.answered[bit >> 6] |= <uint64_t>1 << (bit & 63)
+    s.answered[other >> 6] |= <uint64_t>1 << (other & 63)
+    return True
+
+cdef bint was_answered(State *s, uint32_t bit, uint32_t other) noexcept nogil:
+    """Two bits of a Bloom filter, in one of two that are used in turn: for 16 to 32 seconds."""
+    return (s.answered[bit >> 6] >> (bit & 63)) & (s.answered[other >> 6] >> (other & 63)) & 1 \
+        or (s.answered_before[bit >> 6] >> (bit & 63)) & (s.answered_before[other >> 6] >> (other & 63)) & 1
+
+cdef void turn_answered(State *s) noexcept nogil:
+    cdef uint64_t *older = s.answered_before
+    cdef uint8_t dirty = s.answered_before_any
+    s.answered_before = s.answered
+    s.answered_before_any = s.answered_any
+    s.answered = older
+    s.answered_any = 0
+    if dirty:
+        memset(older, 0, (<size_t>s.answered_mask + 1) // 8)
+    s.answered_at_us = s.now.mono_us
+
 cdef void from_stranger(State *s, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """An unproven source: only ping, pong and join, and at most three bytes back for each byte (RFC 9000, section 8)."""
-    if s.limits.unproven_per_second != 0:
-        s.unproven_used += 1
-        if s.unproven_used > s.limits.unproven_per_second:
-            drop(s, SRP_DROP_rate_unproven)
-            return
     s.budget = 3 * <int64_t>d.len
     if frame.type == SRP_PING:
         on_ping(s, d, frame, message, SRP_NONE)
@@ -282,6 +328,10 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
         return
     slot = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
+    # Before all that costs more; but for pongs, which can be checked and lead to no answer.
+    if not known and (frame.type == SRP_PING or frame.type == SRP_JOIN) and not may_ask(s, d, ahead.endpoint):
+        drop(s, SRP_DROP_rate_unproven)
+        return
     if s.attempts != 0:
         d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
     # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
@@ -289,6 +339,8 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
             and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
+        if frame.type == SRP_STREAM and may_ask(s, d, ahead.endpoint):
+            ask_alias(s, d, &frame)
         drop(s, SRP_DROP_unproven)
         return
     if s.cluster_rules != 0 and not cluster_allowed(s, d.data, &frame):
@@ -364,7 +416,8 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     s.slot_at = s.slot % SRP_SLOTS
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
-        s.unproven_used = 0
+        if now.mono_us - s.answered_at_us >= ANSWERED_US:
+            turn_answered(s)
         s.fan_out_used = 0
         s.sync_work_used = 0
     renew_ids(s)
@@ -407,7 +460,7 @@ cdef class Node:
         cdef uint8_t *at
         cdef size_t total
         cdef uint32_t configured = <uint32_t>len(indexed_peers) + spare_peers
-        cdef uint32_t gate, small, routes, meters, parked_sets
+        cdef uint32_t gate, small, routes, meters, parked_sets, answered
         cdef uint8_t digest[32]
         cdef srp_part part[2]
         cdef uint8_t label = 1
@@ -443,15 +496,17 @@ cdef class Node:
         routes = srp_recent_cells(return_routes)
         meters = srp_recent_cells(meter_entries)
         parked_sets = srp_pow2((parked + 1) // 2) if parked else 0
+        answered = srp_pow2(ANSWERED_BITS * peers) if peers > 4 else 64
         slab = <uint64_t>queue_datagrams * 256 + 16 * <uint64_t>SRP_DATAGRAM_MAX if queue_bytes == 0 else queue_bytes
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
-            + sizeof(Parked) * 2 * <size_t>parked_sets + sizeof(SyncJob) * <size_t>sync_jobs \
+            + sizeof(Parked) * 2 * <size_t>parked_sets + <size_t>answered // 4 + sizeof(SyncJob) * <size_t>sync_jobs \
             + sizeof(Deferred) * <size_t>deferred_joins \
             + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + app_bytes \
             + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + (32 * <size_t>unpublished if app_bytes else 0) \
             + sizeof(Own) * <size_t>subclusters + sizeof(Challenge) * <size_t>challenges + sizeof(Event) * <size_t>events \
             + (4 + 4 + 1 + 8) * <size_t>access_rules + 64 * 32
+        self.table_bytes = total
         self.state = <State *>PyMem_RawCalloc(1, total)
         if self.state == NULL:
             raise MemoryError(f"{total} bytes for the tables")
@@ -504,6 +559,9 @@ cdef class Node:
         srp_meter_init(&s.join_targets, <srp_meter_cell *>carve(&at, sizeof(srp_meter_cell) * <size_t>meters), meters)
         s.parked = <Parked *>carve(&at, sizeof(Parked) * 2 * <size_t>parked_sets)
         s.parked_sets = parked_sets
+        s.answered = <uint64_t *>carve(&at, <size_t>answered // 8)
+        s.answered_before = <uint64_t *>carve(&at, <size_t>answered // 8)
+        s.answered_mask = answered - 1
         s.job = <SyncJob *>carve(&at, sizeof(SyncJob) * <size_t>sync_jobs)
         s.jobs = sync_jobs
         s.deferred = <Deferred *>carve(&at, sizeof(Deferred) * <size_t>deferred_joins)
@@ -885,10 +943,11 @@ LIMIT_DEFAULTS = {
     "control_per_minute": 1048576,
     "address_per_minute": 4194304,
     "prefix_per_minute": 16777216,
-    "unproven_per_second": 100000,
+    "unproven_per_second": 40000,
     "introductions": 16,
     "introductions_per_minute": 600,
     "relayed_joins_per_minute": 60,
+    "deferred_joins_per_peer": 64,
     "attempts_per_minute": 1024,
     "punches_per_minute": 32,
     "peers_per_address": 4096,
@@ -919,6 +978,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.introductions = all_limits["introductions"]
     l.introductions_per_minute = all_limits["introductions_per_minute"]
     l.relayed_joins_per_minute = all_limits["relayed_joins_per_minute"]
+    l.deferred_joins_per_peer = all_limits["deferred_joins_per_peer"]
     l.attempts_per_minute = all_limits["attempts_per_minute"]
     l.punches_per_minute = all_limits["punches_per_minute"]
     l.peers_per_address = all_limits["peers_per_address"]

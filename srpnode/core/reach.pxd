@@ -13,6 +13,7 @@ cdef void send_connection_ping(State *s, uint32_t addr, uint16_t port, uint32_t 
                                const uint8_t *subcluster) noexcept nogil
 cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil
 cdef void send_proof_ping(State *s, uint32_t addr, uint16_t port, uint32_t local) noexcept nogil
+cdef void ask_alias(State *s, srp_datagram *d, srp_frame *frame) noexcept nogil
 cdef bint park(State *s, srp_datagram *d, bint is_join) noexcept nogil
 cdef bint unpark(State *s, uint32_t addr, uint16_t port, srp_datagram *d) noexcept nogil
 cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint proved) noexcept nogil

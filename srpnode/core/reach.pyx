@@ -19,6 +19,8 @@ from srpnode.core.state cimport (
     EVENT_NAME_TAKEN,
     EVENT_PROVEN,
     EVENT_REFUSED,
+    SRP_ALIASES,
+    Alias,
     Attempt,
     Challenge,
     Event,
@@ -32,6 +34,7 @@ from srpnode.core.state cimport (
 from srpnode.core.sync cimport start_sync
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
+    SRP_COUNT_aliases,
     SRP_COUNT_cluster_table_full,
     SRP_COUNT_connections,
     SRP_COUNT_departures,
@@ -76,12 +79,14 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
+    SRP_PEER_USED,
     SRP_PING,
     SRP_PONG,
     SRP_SOCKET_MAIN,
     SRP_SOCKET_PROBE,
     SRP_SUBCLUSTER_ID,
     SRP_TRUE,
+    SRP_USR4,
     srp_cluster_get,
     srp_cluster_key,
     srp_cluster_release,
@@ -95,6 +100,7 @@ from srpnode.core.types cimport (
     srp_message_offset,
     srp_message_piece,
     srp_message_write,
+    srp_nat_hard,
     srp_nat_valid,
     srp_packet,
     srp_packet_encode,
@@ -113,6 +119,7 @@ from srpnode.core.types cimport (
     srp_recent_add,
     srp_recent_find,
     srp_sip_key,
+    srp_span,
     srp_tally_get,
 )
 
@@ -122,6 +129,8 @@ cdef enum:
     CHALLENGE_US = 1500000       # a holder of a claimed name has that long to answer
     UPTIME_MAX_MS = 3600000
     ASK_AGAIN_MS = 10000
+    LINGER_US = 10000000
+    ALIAS_AGAIN_MS = 2000
     EARLY_PING_US = 1000         # a peer is pinged before its keep-alive is over only at that pace
     SCOPE_INVALID = 0
     SCOPE_LOOPBACK = 1
@@ -373,11 +382,23 @@ cdef void challenge(State *s, uint32_t holder, uint32_t claimant, const uint8_t 
     free.claimant = claimant
     free.claimant_generation = s.peers.peer[claimant].generation
     free.started_us = s.now.mono_us
+    free.again_us = s.now.mono_us + CHALLENGE_US // 2
     free.deadline_us = s.now.mono_us + CHALLENGE_US
     memcpy(free.id, peer_id, 32)
     s.challenges += 1
     s.peers.peer[holder].flags |= SRP_PEER_CHALLENGED
     s.peers.peer[holder].last_ping_us = s.now.mono_us
+
+cdef void ask_holder_again(State *s, Challenge *c) noexcept nogil:
+    """One ping may be lost: a name is given up after two."""
+    cdef srp_peer *holder = &s.peers.peer[c.holder]
+    cdef uint32_t queued = s.out_count
+    if holder.generation == c.holder_generation and holder.last_proof_us < c.started_us:
+        send_proof_ping(s, holder.addr, holder.port, holder.local)
+        if s.out_count == queued:  # no room: later, and who was not asked in time keeps the name for that long
+            c.deadline_us = s.now.mono_us + CHALLENGE_US // 2
+            return
+    c.again_us = 0
 
 cdef void settle_challenges(State *s) noexcept nogil:
     """Moves the names whose holders did not answer in time to their claimants."""
@@ -390,7 +411,11 @@ cdef void settle_challenges(State *s) noexcept nogil:
         return
     for i in range(s.challenge_size):
         c = &s.challenge[i]
-        if c.deadline_us == 0 or c.deadline_us > s.now.mono_us:
+        if c.deadline_us == 0:
+            continue
+        if c.again_us != 0 and c.again_us <= s.now.mono_us:
+            ask_holder_again(s, c)
+        if c.deadline_us > s.now.mono_us:
             continue
         c.deadline_us = 0
         s.challenges -= 1
@@ -454,15 +479,20 @@ cdef bint claim_name(State *s, uint32_t slot, const uint8_t *peer_id, bint prove
 # --- peers ----------------------------------------------------------------------------------------------------------------
 
 cdef uint32_t make_room(State *s) noexcept nogil:
-    """Frees the place of the stalest of a few random peers, if it missed a heartbeat; SRP_NONE: all of them are well."""
+    """Frees the place of the stalest of a few random peers, if it missed a heartbeat or is no connected peer after ten seconds;
+    SRP_NONE: all of them are well."""
     cdef uint32_t i, slot, victim = SRP_NONE
     cdef int64_t oldest = s.now.mono_us - s.keep_alive_us - s.keep_alive_us // 2
     cdef srp_peer *p
     for i in range(8):
         slot = draw_below(s, s.peers.capacity)
         p = &s.peers.peer[slot]
-        if (p.flags & 1) and not (p.flags & SRP_PEER_INDEXED) and p.last_proof_us < oldest:
+        if not p.flags & SRP_PEER_USED or p.flags & SRP_PEER_INDEXED:
+            continue
+        if p.last_proof_us < oldest:
             oldest = p.last_proof_us
+            victim = slot
+        elif victim == <uint32_t>SRP_NONE and not p.flags & SRP_PEER_LIVE and s.now.mono_us - p.added_us > LINGER_US:
             victim = slot
     if victim != <uint32_t>SRP_NONE:
         s.counter[SRP_COUNT_peers_evicted] += 1
@@ -547,6 +577,63 @@ cdef void join_cluster(State *s, uint32_t slot, const uint8_t *cluster, const ui
     if subcluster != NULL:
         join_one(s, slot, srp_cluster_key(&s.peers, cluster, 32, subcluster, length), subcluster, length)
 
+# --- second endpoints -----------------------------------------------------------------------------------------------------
+
+cdef void ask_alias(State *s, srp_datagram *d, srp_frame *frame) noexcept nogil:
+    """A stream from an unknown port at the address of the peer that it names as its sender: is it that peer?
+
+    A reference peer behind a hard NAT that was found after it chose a proxy sends its streams to the proxy from its new socket, and
+    would be silent to the other for good. It answers a ping to that socket from its main one: that is proof of both.
+    """
+    cdef srp_span id = frame.field[SRP_USR4]
+    cdef uint64_t key
+    cdef uint32_t slot
+    cdef srp_peer *p
+    cdef Alias *a
+    if id.len != 32:
+        return
+    slot = srp_peers_named(&s.peers, d.data + id.at)
+    if slot == <uint32_t>SRP_NONE or not proven(s, slot):
+        return
+    p = &s.peers.peer[slot]
+    if p.addr != d.addr or not srp_nat_hard(p.nat_type) or s.peers.count >= s.peers.capacity:
+        return
+    key = ~srp_endpoint_hash(&s.peers, d.addr, d.port)
+    if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
+        return
+    srp_recent_add(&s.gate_other, key, s.now_ms, ALIAS_AGAIN_MS, 0)
+    a = &s.alias[s.alias_next]
+    s.alias_next = (s.alias_next + 1) % SRP_ALIASES
+    a.addr = d.addr
+    a.port = d.port
+    a.owner = slot
+    a.generation = p.generation
+    s.budget = 3 * <int64_t>d.len
+    send_plain_ping(s, d.addr, d.port, d.local, SRP_SOCKET_MAIN)
+    s.budget = -1
+
+cdef bint proves_alias(State *s, uint32_t slot, const char *ping_id) noexcept nogil:
+    """Whether a known peer answered what we sent to another endpoint of it; that one is proven then, without a name."""
+    cdef uint32_t i, other
+    cdef Alias *a
+    if slot == <uint32_t>SRP_NONE:
+        return False
+    for i in range(SRP_ALIASES):
+        a = &s.alias[i]
+        if a.generation == 0 or a.owner != slot or a.generation != s.peers.peer[slot].generation \
+                or not proves(s, a.addr, a.port, ping_id):
+            continue
+        other = srp_peers_at(&s.peers, srp_endpoint_hash(&s.peers, a.addr, a.port), a.addr, a.port)
+        if other == <uint32_t>SRP_NONE:
+            other = admit(s, a.addr, a.port, s.peers.peer[slot].local)
+            if other != <uint32_t>SRP_NONE:
+                s.counter[SRP_COUNT_aliases] += 1
+        if other != <uint32_t>SRP_NONE:
+            s.peers.peer[other].last_proof_us = s.peers.peer[other].last_update_us = s.now.mono_us
+            s.peers.peer[other].last_ping_us = -1
+        return True
+    return False
+
 # --- ping -----------------------------------------------------------------------------------------------------------------
 
 cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
@@ -562,7 +649,7 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
     met_by_frame(s, slot, d.data, frame)
     # Who says what it has needs an offer of ours only if that is something else.
     if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
-        memcpy(&s.peers.peer[slot].summary, message.cache_summary_hash, 4)
+        memcpy(&s.peers.peer[slot].summary, message.cache_summary_hash, 2)
         if memcmp(message.cache_summary_hash, s.store.top, 20) == 0:
             s.peers.peer[slot].sync_pauses = 0
             if not s.reference:
@@ -691,7 +778,8 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     elif srp_nat_valid(s.nat_type):  # not known yet: left out, or clients would refuse the pong
         pong.has |= 1u << SRP_KEY_NAT_TYPE
         pong.nat_type = s.nat_type
-    if connection:
+    # Who has no room for a stranger says so: the other would count on it, and all it sends would be dropped as a stranger's.
+    if connection and (known or s.peers.count < s.peers.capacity or s.reference):
         pong.has |= 1u << SRP_KEY_IS_CONNECTION
         pong.truth |= 1u << SRP_KEY_IS_CONNECTION
     else:
@@ -742,7 +830,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if s.reflection.wanted and on_reflection_pong(s, d, message):
         return
     if not SRP_HAS(message, SRP_KEY_PING_ID) or not proves(s, d.addr, d.port, message.ping_id):
-        drop(s, SRP_DROP_pong_unasked)
+        if not SRP_HAS(message, SRP_KEY_PING_ID) or not proves_alias(s, slot, message.ping_id):
+            drop(s, SRP_DROP_pong_unasked)
         return
     if memcmp(message.responder_peer_id, s.peer_id, 32) == 0:
         drop(s, SRP_DROP_self_named)
@@ -778,7 +867,7 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if s.reflection.wanted:
         compare_mapping(s, d, message, slot)
     if SRP_HAS(message, SRP_KEY_CACHE_SUMMARY_HASH):
-        memcpy(&p.summary, message.cache_summary_hash, 4)
+        memcpy(&p.summary, message.cache_summary_hash, 2)
     if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and not p.flags & SRP_PEER_INDEXED and s.attempts != 0:
         # The answer to our own connection ping: an attempt to reach somebody has succeeded.
         if SRP_HAS(message, SRP_KEY_NAT_TYPE) and srp_nat_valid(message.nat_type):

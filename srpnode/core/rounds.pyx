@@ -5,7 +5,7 @@ with many, and all of it with none. A round goes through the sixteen first digit
 id is near and sends it our summary below that digit; what we lack there comes back (sync.pyx). No two peers are asked for the same
 digit at once. Rounds that bring much follow each other soon, the others ever later. Whose last summary equals ours is not asked.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from srpnode.core.choose cimport proven, silent
@@ -26,9 +26,9 @@ cdef enum:
 cdef uint32_t holder(State *s, uint32_t digit) noexcept nogil:
     """Of some random peers the one whose id is nearest to the digit; SRP_NONE: nobody who told us of anything else than we have."""
     cdef uint32_t n = s.peers.live_count + s.peers.indexed_count, i, at, slot, far, best = SRP_NONE, best_far = 16
-    cdef uint32_t ours
+    cdef uint16_t ours
     cdef srp_peer *p
-    memcpy(&ours, s.store.top, 4)
+    memcpy(&ours, s.store.top, 2)
     for i in range(SAMPLE if n != 0 else 0):
         at = draw_below(s, n)
         slot = s.peers.live[at] if at < s.peers.live_count else s.peers.indexed[at - s.peers.live_count]

@@ -29,12 +29,13 @@ from srpnode.core.types cimport (
 
 cdef extern from *:
     """
-    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_EVENTS = 256, SRP_POOL = 256 };
+    enum { SRP_JOB_CLUSTERS = 4, SRP_RULES_MAX = 256, SRP_EVENTS = 256, SRP_ALIASES = 32, SRP_POOL = 256 };
     """
     enum:
         SRP_POOL
         SRP_JOB_CLUSTERS
         SRP_RULES_MAX
+        SRP_ALIASES
         SRP_EVENTS                  # that one question is answered with
 
 # What may change while running. Rates: 0 = unlimited.
@@ -47,6 +48,7 @@ ctypedef struct Limits:
     uint32_t introductions              # cluster members that a join is introduced to
     uint32_t introductions_per_minute   # that one peer receives
     uint32_t relayed_joins_per_minute   # towards one prefix, from all requesters
+    uint32_t deferred_joins_per_peer    # places among the joins that wait
     uint32_t attempts_per_minute        # to reach peers that we were introduced to; a sixteenth of them to one prefix
     uint32_t punches_per_minute         # those with a thousand datagrams; an eighth of them to one prefix
     uint32_t peers_per_address
@@ -75,6 +77,8 @@ ctypedef struct Deferred:
     uint16_t len
     uint32_t peer
     uint32_t generation
+    uint32_t cause                      # on whose account it waits
+    uint32_t cause_generation
     int64_t due_us
     uint8_t data[1424]
 
@@ -95,13 +99,6 @@ ctypedef struct SyncJob:
     int64_t since_us
     int64_t next_us
     srp_prefix_digits prefix
-
-# Whom we asked for the packets below a first digit (rounds.pyx).
-ctypedef struct Asked:
-    uint32_t slot
-    uint32_t generation
-    int64_t at_us                       # of the question, or of the last packet
-    uint32_t came                       # packets
 
 # Pongs as far as they are alike: the frame with its message up to the cache's summary, made anew when that changes, and how long
 # we have run and what we hold, which do not change within a batch.
@@ -126,6 +123,13 @@ ctypedef struct Ahead:
     uint64_t prefix
     uint64_t packet                     # packetId of a publish packet; 0: another type
 
+# Whom we asked for the packets below a first digit (rounds.pyx).
+ctypedef struct Asked:
+    uint32_t slot
+    uint32_t generation
+    int64_t at_us                       # of the question, or of the last packet
+    uint32_t came                       # packets
+
 # Somebody claims the name of a peer: whoever fails the ping loses it.
 ctypedef struct Challenge:
     uint32_t holder
@@ -133,6 +137,7 @@ ctypedef struct Challenge:
     uint32_t claimant
     uint32_t claimant_generation
     int64_t started_us
+    int64_t again_us                    # one ping may be lost: it is asked once more; 0 = it was
     int64_t deadline_us                 # 0 = free
     uint8_t id[32]
 
@@ -147,6 +152,13 @@ ctypedef struct Own:
     int64_t due_us                      # next join
     char text[96]                       # base64(cluster):base64(subcluster), the join's key
     uint32_t text_len
+
+# Another endpoint that a peer behind a hard NAT sends from: a reference peer answers with its main socket what comes there.
+ctypedef struct Alias:
+    uint32_t addr
+    uint32_t owner                      # the peer's slot
+    uint32_t generation                 # 0: free
+    uint16_t port
 
 # An attempt to reach somebody we were introduced to (STATE_3).
 ctypedef struct Attempt:
@@ -258,6 +270,8 @@ ctypedef struct State:
     uint32_t fill_next                  # who offered more meanwhile
     uint32_t fill_next_generation       # 0: nobody
     uint32_t job_next
+    Alias alias[32]
+    uint32_t alias_next                 # the oldest gives way: it is asked again with its next stream
     Challenge *challenge
     uint32_t challenge_size
     uint32_t challenges
@@ -277,6 +291,13 @@ ctypedef struct State:
     # this second
     int64_t second_at_us
     uint32_t unproven_used
+    int64_t unproven_at_us
+    uint64_t *answered                  # strangers that were, as bits
+    uint64_t *answered_before
+    uint32_t answered_mask
+    uint8_t answered_any
+    uint8_t answered_before_any
+    int64_t answered_at_us              # when these two were exchanged last
     uint32_t sync_work_used
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
     # times of the main loop
@@ -312,7 +333,6 @@ ctypedef struct State:
     uint8_t pool_wanted
     uint32_t pool_open                  # sockets
     uint32_t pool_owner[256]            # the peer slot + 1 that a socket of the pool belongs to, 0 = free
-    uint32_t pool_next
     uint8_t *unpublished                # ids of own packets that nobody got yet
     uint32_t unpublished_first
     uint32_t unpublished_count

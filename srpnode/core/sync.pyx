@@ -344,6 +344,19 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
         job.started = 1
         memcpy(job.last_id, s.store.entry[entry].id, 32)
 
+cdef bint other_fills(State *s, uint32_t slot) noexcept nogil:
+    """Whether we are being brought up to date by another peer just now: this one's offer is taken up when that is over.
+
+    Who joins meets twenty peers within a second; asking all of them would bring every packet twenty times.
+    """
+    if s.now.mono_us >= s.filling_until_us or s.filling_from == slot:
+        return False
+    if s.peers.peer[s.filling_from].generation != s.filling_generation:
+        return False
+    s.fill_next = slot
+    s.fill_next_generation = s.peers.peer[slot].generation
+    return True
+
 cdef void work_on_jobs(State *s) noexcept nogil:
     """Serves the jobs whose time has come."""
     cdef uint32_t i, seen = 0, active = s.jobs_active
@@ -369,7 +382,9 @@ cdef void work_on_jobs(State *s) noexcept nogil:
                 s.refresh_at_us = 0
                 continue
             all.len = 0
-            send_summary(s, &s.peers.peer[job.peer], &all)
+            # An offer of one who lacks everything asks for everything, too.
+            if s.owns == 0 or s.reference or not other_fills(s, job.peer):
+                send_summary(s, &s.peers.peer[job.peer], &all)
             end_job(s, job)
         else:
             if not has_share(s, &s.peers.peer[job.peer], STORED):
@@ -379,19 +394,6 @@ cdef void work_on_jobs(State *s) noexcept nogil:
                 serve(s, job, STEP_PACKETS)
 
 # --- receiving ------------------------------------------------------------------------------------------------------------
-
-cdef bint other_fills(State *s, uint32_t slot) noexcept nogil:
-    """Whether we are being brought up to date by another peer just now: this one's offer is taken up when that is over.
-
-    Who joins meets twenty peers within a second; asking all of them would bring every packet twenty times.
-    """
-    if s.now.mono_us >= s.filling_until_us or s.filling_from == slot:
-        return False
-    if s.peers.peer[s.filling_from].generation != s.filling_generation:
-        return False
-    s.fill_next = slot
-    s.fill_next_generation = s.peers.peer[slot].generation
-    return True
 
 cdef void after_filling(State *s) noexcept nogil:
     """Compares once more, with the last of those who had to wait."""

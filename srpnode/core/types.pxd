@@ -179,6 +179,7 @@ cdef extern from "table.h" nogil:
         pass
     ctypedef struct srp_tally:
         pass
+    void srp_fetch(const void *at)
     uint32_t srp_pow2(uint32_t n)
     uint32_t srp_recent_cells(uint32_t entries)
     void srp_recent_prefetch(const srp_recent *t, uint64_t key)
@@ -232,8 +233,9 @@ cdef extern from "peers.h" nogil:
         uint32_t second
         uint32_t sync_work
         uint32_t out_bytes
-        uint16_t sync_jobs
-        uint32_t summary
+        uint32_t sync_jobs
+        uint16_t summary
+        uint16_t deferred
         uint8_t sync_pauses
         uint8_t id[32]
     ctypedef struct srp_member:
@@ -274,6 +276,7 @@ cdef extern from "peers.h" nogil:
     void srp_peers_prefetch_cell(const srp_peers *t, uint64_t endpoint_hash)
     void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash)
     uint64_t srp_cluster_mark(const uint8_t *cluster, const uint8_t *subcluster)
+    void srp_peers_fetch(const srp_peers *t, uint32_t slot)
     uint32_t srp_peers_named(const srp_peers *t, const uint8_t *id)
     uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us)
     void srp_peers_remove(srp_peers *t, uint32_t slot)
@@ -369,6 +372,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROP_scope
         SRP_DROP_relay_budget
         SRP_DROP_deferred_full
+        SRP_DROP_deferred_peer
         SRP_DROP_rendezvous_unknown
         SRP_DROP_intro_ignored
         SRP_DROP_no_destination
@@ -394,6 +398,7 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_in_ping
         SRP_COUNT_out_ping
         SRP_COUNT_proofs
+        SRP_COUNT_aliases
         SRP_COUNT_connections
         SRP_COUNT_departures
         SRP_COUNT_peers_evicted

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -79,14 +80,14 @@ def _load(options: argparse.Namespace) -> Scenario:
     return scenario.complete(loaded)
 
 
-def _run(job: Job, share: SimpleQueue[tuple[int, float]] | None) -> dict[str, Any]:
+def _run(job: Job, add: Callable[[float], None]) -> dict[str, Any]:
+    """One run; add() is told how much more of it is done."""
     what, seed = job
     last = 0.0
 
     def tell(part: float) -> None:
         nonlocal last
-        if share is not None:
-            share.put((0, part - last))
+        add(part - last)
         last = part
 
     result = simulate(what, seed, tell)
@@ -94,9 +95,7 @@ def _run(job: Job, share: SimpleQueue[tuple[int, float]] | None) -> dict[str, An
     return result
 
 
-_share: SimpleQueue[tuple[int, float]] | None = None
-
-
+_share: SimpleQueue[float] | None = None
 _stopped = False
 
 
@@ -107,17 +106,19 @@ def _stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
 
-def _worker(queue: SimpleQueue[tuple[int, float]]) -> None:
+def _worker(queue: SimpleQueue[float]) -> None:
     global _share
     _share = queue
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the pool ends its processes; a handler in Python may come too late
     signal.signal(signal.SIGUSR1, _stop)
 
 
 def _work(job: Job) -> dict[str, Any] | None:
     """One run in a process of its own; None when the whole was interrupted before."""
+    assert _share is not None
     try:
-        return None if _stopped else _run(job, _share)
+        return None if _stopped else _run(job, _share.put)
     except KeyboardInterrupt:  # between two runs
         return None
 
@@ -153,15 +154,12 @@ class Bar:
 def _all(jobs: list[Job], parallel: int) -> list[dict[str, Any]]:
     """All runs; fewer when interrupted. On an interrupt every process ends its run and hands in what it has."""
     bar = Bar(len(jobs))
-    queue: SimpleQueue[tuple[int, float]] = multiprocessing.get_context("fork").SimpleQueue()
+    queue: SimpleQueue[float] = multiprocessing.get_context("fork").SimpleQueue()
     results: list[dict[str, Any]] = []
     try:
         if parallel == 1 or len(jobs) == 1:
             for job in jobs:
-                results.append(_run(job, queue))
-                while not queue.empty():
-                    queue.get()
-                bar.add(1)
+                results.append(_run(job, bar.add))
                 if results[-1]["interrupted"]:
                     break
             return results
@@ -171,7 +169,7 @@ def _all(jobs: list[Job], parallel: int) -> list[dict[str, Any]]:
                 while not all(one.ready() for one in waiting):
                     time.sleep(0.1)
                     while not queue.empty():
-                        bar.add(queue.get()[1])
+                        bar.add(queue.get())
             except KeyboardInterrupt:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_IGN)
@@ -235,6 +233,10 @@ def main(argv: list[str] | None = None) -> int:
     if options.png and shutil.which("rsvg-convert") is None:
         print("--png needs rsvg-convert (Debian: librsvg2-bin)", file=sys.stderr)
         return 1
+    for file in (options.svg, options.png):
+        if file and not (os.path.isdir(os.path.dirname(file) or ".") and os.access(os.path.dirname(file) or ".", os.W_OK)):
+            print(f"{file}: no directory that can be written to", file=sys.stderr)
+            return 1
     seeds = range(options.seed, options.seed + options.seeds)
     jobs: list[Job] = [(what, seed) for seed in seeds]
     if options.compare:
@@ -252,6 +254,8 @@ def main(argv: list[str] | None = None) -> int:
         for name, runs in groups.items():
             if runs:
                 print(report.text(f"{title} ({name} selection)", runs))
+        if options.compare:
+            print(report.paired(groups["weighed"], groups["reference"]))
     drawing = chart.svg(charts(results, title))
     if options.svg:
         Path(options.svg).write_text(drawing)

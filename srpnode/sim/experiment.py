@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import resource
 import time
 from array import array
 from collections.abc import Callable
@@ -17,7 +18,9 @@ INTRODUCERS, PEERS, SILENT, FLOODERS = range(4)  # groups of hosts
 GROUP_NAMES = ("introducers", "peers", "silent", "flooders")
 CLUSTER = codec.sha256(b"cluster of the simulation")
 SUBCLUSTER = codec.sha256(b"subcluster of the simulation")
-GRID_MS = (*range(0, 1000, 20), *range(1000, 5000, 100), *range(5000, 60001, 1000))  # of the reach curves
+# Of the reach curves.
+GRID_MS = (*range(0, 1000, 20), *range(1000, 5000, 100), *range(5000, 60000, 1000), *range(60000, 600001, 10000))
+NEW_US = 30_000_000  # newcomers have been ready for less than that
 
 Progress = Callable[[float], None]
 
@@ -51,6 +54,7 @@ class Experiment:
         )
         self.settings: dict[int, dict[str, Any]] = {}
         self.lifetime = self._lifetimes()
+        self.attackers_life = quantiles.exponential(us(scenario["attackers"]["lifetime_s"]))
         self.gap = quantiles.exponential(max(1, us(peers["lifetime_s"]) // peers["count"]))
         self.identity: dict[int, tuple[bytes, bytes]] = {}
         self.introducers: list[int] = []
@@ -94,6 +98,9 @@ class Experiment:
         world.at(self.offset + us(publish["start_s"]), self.publish)
         if publish["flood_per_s"] > 0:
             world.at(self.offset + us(publish["start_s"]), self.flood)
+        attackers = s["attackers"]
+        for i in range(attackers["count"]):  # all of them within ten seconds
+            world.at(self.offset + us(attackers["start_s"]) + us(10) * i // attackers["count"], self.attack)
         for fault in s["fault"]:
             world.at(self.offset + us(fault["at_s"]), functools.partial(self.fail, fault))
 
@@ -106,14 +113,17 @@ class Experiment:
                 "nat_type": 31, "peers": table, "gate_entries": max(4 * table, 4096), "meter_entries": max(table, 256),
                 "parked": max(64, table // 8), "return_routes": max(64, table // 8), "sync_jobs": 64, "queue_datagrams": 512,
                 "cache_max_bytes": s["introducers"]["cache_bytes"], "introductions": s["introducers"]["introductions"],
+                "publish_fan_out": s["introducers"]["publish_fan_out"],
                 "relayed_joins_per_minute": s["introducers"]["relayed_joins_per_minute"],
             }  # fmt: skip
         table = s["peers"]["table"]
         packets = s["peers"]["cache_bytes"] // 256
         return {
-            "nat_type": 0, "peers": table, "gate_entries": max(2048, min(16384, 4 * packets)), "meter_entries": 16, "parked": 8,
-            "return_routes": 64, "sync_jobs": 8, "queue_datagrams": 64, "cache_max_bytes": s["peers"]["cache_bytes"],
-            "app_bytes": 8192, "attempts": 32,
+            "nat_type": 0, "peers": table, "spare_peers": 0, "clusters": 16, "gate_entries": max(256, min(16384, 4 * packets)),
+            "meter_entries": 16, "parked": max(4, table // 32), "return_routes": 16, "sync_jobs": max(2, table // 32),
+            "deferred_joins": max(2, table // 16), "queue_datagrams": 64, "queue_bytes": min(16384, max(8192, 256 * table)),
+            "subclusters": 1, "unpublished": 16, "challenges": 8, "events": 1, "access_rules": 0,
+            "cache_max_bytes": s["peers"]["cache_bytes"], "app_bytes": 2048, "attempts": max(16, table // 8),
         }  # fmt: skip
 
     def start(self, host: int) -> None:
@@ -121,7 +131,10 @@ class Experiment:
         peer_id, seed = self.identity[host]
         group = INTRODUCERS if host in self.introducers else PEERS
         settings = self.settings.setdefault(group, self._core(group))
-        others = [(*self.world.endpoint(other), self.identity[other][0]) for other in self.introducers if other != host]
+        listed = [other for other in self.introducers if other != host]
+        if group == PEERS and 0 < self.scenario["introducers"]["listed"] < len(listed):
+            listed = self._some(listed, self.scenario["introducers"]["listed"] / len(listed))
+        others = [(*self.world.endpoint(other), self.identity[other][0]) for other in listed]
         extra: dict[str, Any] = {}
         if group == INTRODUCERS:
             extra["address"] = self.world.endpoint(host)[0]
@@ -171,6 +184,20 @@ class Experiment:
         self.joins += 1
         if self.lifetime is not None:
             world.at(world.now_us + world.draw_from(self.lifetime), lambda: self.leave(host))
+
+    def attack(self) -> None:
+        """An attacker comes; when it goes, the next one takes its place."""
+        world, attackers = self.world, self.scenario["attackers"]
+        host = world.add_host(SILENT, silent=True, close=attackers["close"])
+        self.identity[host] = (world.draw_bytes(32), world.draw_bytes(32))
+        self.start(host)
+
+        def again() -> None:
+            world.stop(host)
+            self.identity.pop(host, None)
+            self.attack()
+
+        world.at(world.now_us + world.draw_from(self.attackers_life), again)
 
     def leave(self, host: int) -> None:
         """A peer goes for good."""
@@ -280,6 +307,7 @@ class Experiment:
         figures = self.world.figures()
         watch_us = us(self.scenario["publish"]["watch_s"])
         whole = [n for n in self.packets if self.world.reach(n)["at_us"] + watch_us <= self.world.now_us]
+        packets = [reach(self.world.reach(n), watch_us) for n in whole]
         for group in (INTRODUCERS, PEERS):
             counters[GROUP_NAMES[group]] = self._counters(group)
         traffic = {name: self.world.traffic(group) for group, name in enumerate(GROUP_NAMES)}
@@ -294,10 +322,43 @@ class Experiment:
             "joins": self.joins,
             "leaves": self.leaves,
             "traffic": traffic,
+            "core_bytes": {GROUP_NAMES[group]: self._core_bytes(group) for group in (INTRODUCERS, PEERS)},
+            "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "counters": counters,
             "away": self._missed(),
-            "packets_published": [reach(self.world.reach(n), watch_us) for n in whole],
+            "packets_published": packets,
+            "recovery": [self._recovery(fault, packets) for fault in self.scenario["fault"]],
         }
+
+    def _recovery(self, fault: dict[str, Any], packets: list[dict[str, Any]]) -> dict[str, Any]:
+        """How a network got over a fault. Seconds count from its healing, or from the fault itself when that is for good.
+
+        lowest_720_ms: least reach in 0.72 s since the fault. usual_after_s: from then on each packet has 95 % in 0.72 s.
+        caught_up_after_s: 99 % have each packet that was published meanwhile. None: not while it was watched.
+        """
+        start = self.offset / 1e6 + fault["at_s"]
+        healed = start + (0 if fault["kind"] == "restart" else fault["for_s"])
+        since = [packet for packet in packets if packet["at_s"] >= start]
+        below = [packet["at_s"] for packet in since if packet["in_720_ms"] < 0.95]
+        usual = [packet["at_s"] for packet in since if not below or packet["at_s"] > below[-1]]
+        caught: list[float | None] = []
+        for packet in packets:
+            if start <= packet["at_s"] < healed:
+                caught.append(max(0.0, packet["at_s"] + packet["t99_s"] - healed) if packet["t99_s"] is not None else None)
+        return {
+            "kind": fault["kind"],
+            "lowest_720_ms": min((packet["in_720_ms"] for packet in since), default=None),
+            "usual_after_s": max(0.0, usual[0] - healed) if usual else None,
+            "caught_up_after_s": None if None in caught else max((at for at in caught if at is not None), default=0.0),
+        }
+
+    def _core_bytes(self, group: int) -> int:
+        """Memory of one core of a group, 0 when none is on."""
+        for host in self.introducers if group == INTRODUCERS else self.identity:
+            node = self.world.node(host)
+            if node is not None and (host in self.introducers) == (group == INTRODUCERS):
+                return node.table_bytes
+        return 0
 
     def _missed(self) -> list[dict[str, Any]]:
         """For each sleep: what was published meanwhile, and what part of it arrived how long after waking."""
@@ -354,10 +415,14 @@ def reach(packet: dict[str, Any], watch_us: int) -> dict[str, Any]:
         "delivered": packet["delivered"],
         "late": packet["late"],
         "again": packet["again"],
+        "hops": packet["hops"],
         "ready": ready,
         "strict": strict,
         "wanted_ready": sum(since >= 0 for since in packet["ready"]),
         "in_720_ms": _part(packet, 720_000, ready_only=True),
+        "in_720_ms_new": _part(packet, 720_000, ready_only=True, new=True),
+        "in_watch_new": _part(packet, watch_us, ready_only=True, new=True),
+        "t99_s": next((at_ms / 1000 for at_ms, part in zip(GRID_MS, ready, strict=True) if part >= 0.99), None),
         "in_720_ms_strict": _part(packet, 720_000, ready_only=False),
         "in_watch": _part(packet, watch_us, ready_only=True),
         "in_watch_strict": _part(packet, watch_us, ready_only=False),
@@ -366,10 +431,11 @@ def reach(packet: dict[str, Any], watch_us: int) -> dict[str, Any]:
     }
 
 
-def _part(packet: dict[str, Any], at_us: int, *, ready_only: bool) -> float:
+def _part(packet: dict[str, Any], at_us: int, *, ready_only: bool, new: bool = False) -> float:
+    """The part that has it at that time; new: of those who had been ready for less than NEW_US."""
     have = want = 0
     for delay, since, gone in zip(packet["delay"], packet["ready"], packet["gone"], strict=True):
-        if ready_only and since < 0:
+        if (ready_only and since < 0) or (new and since >= NEW_US):
             continue
         if 0 <= delay <= at_us:
             have += 1

@@ -54,9 +54,12 @@ def per_run(result: Result) -> dict[str, float]:
             figures[f"away_{name}_s_last_after_s"] = row["last_after_s"]
     if packets:
         wanted = sum(packet["wanted"] for packet in packets) or 1
+        hops = [sum(column) for column in zip(*(packet["hops"] for packet in packets), strict=True)]
         early = sum(packet["copies_sent_early"] * packet["bytes"] for packet in packets)
         figures |= {
             "reach_720_ms": statistics.fmean(packet["in_720_ms"] for packet in packets),
+            "reach_720_ms_new": statistics.fmean(packet["in_720_ms_new"] for packet in packets),
+            "reach_end_new": statistics.fmean(packet["in_watch_new"] for packet in packets),
             "reach_720_ms_strict": statistics.fmean(packet["in_720_ms_strict"] for packet in packets),
             "reach_end": statistics.fmean(packet["in_watch"] for packet in packets),
             "reach_end_strict": statistics.fmean(packet["in_watch_strict"] for packet in packets),
@@ -64,6 +67,8 @@ def per_run(result: Result) -> dict[str, float]:
             "redundancy": sum(packet["copies_received"] for packet in packets) / first - 1 if first else 0.0,
             "copies_2s_per_subscriber": sum(packet["copies_sent_early"] for packet in packets) / wanted,
             "bytes_2s_per_subscriber": early / wanted,
+            "hops": sum(i * n for i, n in enumerate(hops)) / (sum(hops) or 1),
+            "hops_most": max(i for i, n in enumerate(hops) if n or i == 0),
             "copies_per_delivery": sum(packet["copies_sent"] for packet in packets) / first if first else 0.0,
         }
     return figures
@@ -90,9 +95,13 @@ def curve(results: list[Result], kind: str = "ready") -> list[tuple[float, float
 ROWS = (
     ("reach_720_ms", "reach in 0.72 s", 100, "%"),
     ("reach_720_ms_strict", "… of all, ready or not", 100, "%"),
+    ("reach_720_ms_new", "… of those ready for less than 30 s", 100, "%"),
     ("reach_end", "reach at the end of the watch", 100, "%"),
+    ("reach_end_new", "… of those ready for less than 30 s", 100, "%"),
     ("reach_end_strict", "… of all, ready or not", 100, "%"),
     ("median_ms", "median delay", 1, "ms"),
+    ("hops", "hops of a packet, mean", 1, ""),
+    ("hops_most", "… most", 1, ""),
     ("redundancy", "redundant copies per delivery", 1, ""),
     ("copies_2s_per_subscriber", "copies sent in 2 s per subscriber", 1, ""),
     ("bytes_2s_per_subscriber", "… in bytes", 1, "B"),
@@ -103,6 +112,25 @@ ROWS = (
     ("size", "mean size", 1, "peers"),
     ("change_percent", "total change", 1, "% of the initial size"),
 )
+
+
+def _spread(runs: list[dict[str, float | None]], name: str, factor: float = 1) -> str:
+    """The values of all runs, in order; "never" for what was not reached."""
+    values = sorted((run[name] for run in runs), key=lambda value: (value is None, value or 0.0))
+    return " ".join("never" if value is None else f"{factor * value:.1f}" for value in values)
+
+
+def paired(ours: list[Result], others: list[Result]) -> str:
+    """What the same seeds gave with our rules less what they gave with the others, for people."""
+    by_seed = {result["seed"]: per_run(result) for result in others}
+    pairs = [(per_run(result), by_seed[result["seed"]]) for result in ours if result["seed"] in by_seed]
+    lines = [f"difference for the same seed: {len(pairs)} pair{'s' if len(pairs) != 1 else ''}"]
+    for name, label, factor, unit in ROWS:
+        values = [a[name] - b[name] for a, b in pairs if name in a and name in b]
+        if values:
+            mean, half = interval(values)
+            lines.append(f"  {label:36} {factor * mean:+12.3f} ± {factor * half:.3f} {unit}".rstrip())
+    return "\n".join(lines)
 
 
 def text(title: str, results: list[Result]) -> str:
@@ -119,6 +147,17 @@ def text(title: str, results: list[Result]) -> str:
         if name.startswith("away_"):
             label, factor, unit = name.replace("_", " "), 1 if "after" in name else 100, "s" if "after" in name else "%"
             lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}")
+    for i, fault in enumerate(results[0]["recovery"]):
+        same = [result["recovery"][i] for result in results]
+        lines.append(
+            f"  {fault['kind']}: at worst {_spread(same, 'lowest_720_ms', 100)} % in 0.72 s, 95 % for good after"
+            f" {_spread(same, 'usual_after_s')} s; what was published meanwhile: after {_spread(same, 'caught_up_after_s')} s"
+        )
+    core = results[0]["core_bytes"]
+    lines.append(
+        f"  memory: {core['peers'] / 1000:.1f} kB a peer's core, {core['introducers'] / 1e6:.1f} MB an introducer's,"
+        f" {max(r['peak_memory_bytes'] for r in results) / 1e6:.0f} MB the largest process"
+    )
     lines.append(f"  {events} events in {wall:.1f} s of computing, {events / wall if wall else 0:.0f} a second")
     lines.append("  runs: " + ", ".join(f"{r['seed']}:{r['trace']}" for r in results[:4]) + (" …" if len(results) > 4 else ""))
     return "\n".join(lines)

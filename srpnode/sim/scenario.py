@@ -10,6 +10,7 @@ from typing import Any
 
 SHIPPED = Path(__file__).with_name("scenarios")
 NAT_KINDS = ("none", "full_cone", "address_restricted", "port_restricted", "symmetric")
+TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 FAULT_KINDS = ("partition", "introducers", "restart", "away")
 
 
@@ -50,17 +51,25 @@ KEYS: dict[str, dict[str, Key]] = {
         "lifetime": Key("exponential", words=("exponential", "uniform", "fixed", "none")),
         "lifetime_s": Key(24.0, 0.1, 100_000_000),
         "keep_alive_s": Key(30.0, 0.05, 3600),
-        "selection": Key("weighed", words=("weighed", "plain", "reference")),
+        "selection": Key("weighed", words=("weighed", "reference")),
         "table": Key(256, 8, 100_000),
         "cache_bytes": Key(65536, 4096, 64_000_000_000),
         "silent": Key(0.0, 0, 1),  # the part that behaves well but relays nothing
     },
     "introducers": {
         "count": Key(2, 2, 64),
+        "listed": Key(0, 0, 64),  # that each peer knows from the start; 0: all of them
         "table": Key(1024, 8, 1_000_000),
         "cache_bytes": Key(1_000_000, 4096, 64_000_000_000),
         "introductions": Key(16, 1, 64),
+        "publish_fan_out": Key(108, 3, 120),
         "relayed_joins_per_minute": Key(60, 0, 1_000_000),
+    },
+    "attackers": {  # who relay nothing, and come again under new names and addresses so often that they are always the newest
+        "count": Key(0, 0, 1_000_000),
+        "start_s": Key(60.0, 0, 1_000_000),
+        "lifetime_s": Key(20.0, 0.1, 100_000_000),
+        "close": Key(False),  # a sixteenth of the usual delay to everybody
     },
     "nat": {
         **{kind: Key(1.0 if kind == "none" else 0.0, 0, 1) for kind in NAT_KINDS},
@@ -149,7 +158,7 @@ def _value(where: str, key: Key, value: Any) -> Any:
         return value
     wanted: tuple[type, ...] = (int, float) if isinstance(key.default, float) else (type(key.default),)
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        raise ScenarioError(f"{where}: must be {'a number' if float in wanted else wanted[0].__name__}, not {value!r}")
+        raise ScenarioError(f"{where}: must be {TYPES[float if float in wanted else wanted[0]]}, not {value!r}")
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return value
     number = float(value)
@@ -165,11 +174,17 @@ def _possible(s: Scenario) -> None:
         raise ScenarioError("network.latency_p99_ms: must not be below network.latency_median_ms")
     if peers["initial"] > peers["count"]:
         raise ScenarioError("peers.initial: must not be above peers.count")
+    if s["introducers"]["listed"] > s["introducers"]["count"]:
+        raise ScenarioError("introducers.listed: must not be above introducers.count")
+    if s["introducers"]["listed"] == 1:
+        raise ScenarioError("introducers.listed: must be 0 or at least 2: a peer finds out its NAT through two")
     total = sum(nat[kind] for kind in NAT_KINDS)
     if abs(total - 1) > 1e-6:
         raise ScenarioError(f"nat.{'none'}: the parts of all kinds must add up to 1, not {total:g}")
     if publish["start_s"] + publish["watch_s"] > s["duration_s"]:
         raise ScenarioError("publish.start_s: no packet could be watched for publish.watch_s before duration_s is over")
+    if s["attackers"]["count"] > 0 and s["attackers"]["start_s"] >= s["duration_s"]:
+        raise ScenarioError("attackers.start_s: must be below duration_s")
     if publish["end_s"] > s["duration_s"]:
         raise ScenarioError("publish.end_s: must not be above duration_s")
     if publish["flood_per_s"] > 0 and publish["flooders"] == 0:

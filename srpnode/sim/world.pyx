@@ -17,6 +17,7 @@ from srpnode.core.app cimport APP_PACKET, APP_READY
 from srpnode.core.node cimport COMMAND_APP, COMMAND_JOIN, COMMAND_PUBLISH, Node
 from srpnode.core.state cimport State
 from srpnode.core.types cimport (
+    SRP_HOPS_OFFSET,
     SRP_JOIN,
     SRP_PONG,
     SRP_PUBLISH,
@@ -73,6 +74,7 @@ ctypedef struct Host:
     uint8_t ready
     uint8_t away                # off, and will come back
     uint8_t silent              # relays nothing of others
+    uint8_t close               # a sixteenth of the usual delay to everybody
     int64_t started_us
     int64_t ready_us
     int64_t stopped_us
@@ -106,6 +108,7 @@ ctypedef struct Message:
     uint64_t delivered
     uint64_t late               # deliveries to others, who came later
     uint64_t again              # deliveries that were not the first
+    uint32_t hops[17]           # first deliveries by the hops that the packet had come
 
 cdef struct Fast:
     # What the inner loops work on, apart from Python's object.
@@ -151,6 +154,7 @@ cdef class World:
     cdef uint32_t messages, message_capacity
     cdef Books books[8]
     cdef uint32_t mark_at               # where the mark stands in a packet of ours
+    cdef uint32_t closes                # hosts that are close
     cdef uint32_t partition_share       # millionths of addresses on one side, 0 = no partition
     cdef uint64_t partition_salt
     cdef uint8_t buffer[2048]
@@ -282,8 +286,8 @@ cdef class World:
         self.boxes += 1
         return self.boxes - 1
 
-    def add_host(self, uint32_t group, box=None, bint subscribed=False, bint silent=False):
-        """A host that is off; its number. group: below GROUPS, for the books."""
+    def add_host(self, uint32_t group, box=None, bint subscribed=False, bint silent=False, bint close=False):
+        """A host that is off; its number. group: below GROUPS, for the books. close: to everybody, without a box only."""
         cdef Host *grown
         cdef Host *h
         if group >= 8 or (box is not None and not 0 <= box < self.boxes):
@@ -301,6 +305,8 @@ cdef class World:
         h.nat = NAT_NONE if box is None else self.box[h.box].kind
         h.subscribed = subscribed
         h.silent = silent
+        h.close = close
+        self.closes += close
         h.stopped_us = -1
         self.hosts += 1
         h.addr = self.new_address(self.hosts - 1) if box is None else INSIDE_ADDR + self.hosts - 1
@@ -423,13 +429,21 @@ cdef class World:
         cdef uint64_t low = a if a < b else b, high = b if a < b else a
         return quantile(self.latency, mix(self.seed ^ (high << 32 | low)))
 
+    cdef bint is_close(self, uint32_t addr) noexcept nogil:
+        cdef uint32_t place = (addr - FIRST_ADDR) >> 8
+        return addr >= <uint32_t>FIRST_ADDR and place < self.addresses and not self.owner[place] & <uint32_t>IS_BOX \
+            and self.host[self.owner[place]].close
+
     cdef void fly(self, Payload *p, uint32_t source, uint16_t source_port, uint32_t to, uint16_t to_port, int64_t leaves_us) noexcept nogil:
-        cdef int64_t base = self.path_us(source, to), delay = base
-        cdef int64_t jitter = base * self.jitter // 1000
+        cdef int64_t base = self.path_us(source, to), delay, jitter
         cdef uint32_t i = self.new_flight()
         cdef Flight *flight
         if i == <uint32_t>NOBODY:
             return
+        if self.closes != 0 and (self.is_close(source) or self.is_close(to)):
+            base = base // 16
+        delay = base
+        jitter = base * self.jitter // 1000
         if jitter > 0:
             delay += <int64_t>(draw(&self.f.links) % <uint64_t>(2 * jitter + 1)) - jitter
         if chance(&self.f.links, self.reorder):
@@ -642,10 +656,10 @@ cdef class World:
                 elif self.app_buffer[at + 2] == APP_PACKET:
                     message = self.message_in(self.app_buffer + at + 3, length - 1)
                     if message != NULL:
-                        self.heard(message, index)
+                        self.heard(message, index, self.app_buffer[at + 3 + SRP_HOPS_OFFSET + 3])
                 at += 2 + length
 
-    cdef void heard(self, Message *message, uint32_t index) noexcept:
+    cdef void heard(self, Message *message, uint32_t index, uint8_t hops) noexcept:
         cdef uint32_t low = 0, high = message.wanted, middle
         while low < high:
             middle = (low + high) // 2
@@ -660,6 +674,7 @@ cdef class World:
         else:
             message.delay_us[low] = self.f.now_us - message.at_us
             message.delivered += 1
+            message.hops[hops if hops < 16 else 16] += 1
 
     def publish(self, uint32_t publisher, bytes cluster, bytes subcluster, uint32_t size):
         """Has a host publish a packet of so many bytes of message, wanted by all other subscribed hosts that are on or away.
@@ -773,7 +788,8 @@ cdef class World:
             gones[i] = left - m.at_us if left >= m.at_us else -1
         return {
             "at_us": m.at_us - START_US, "bytes": m.bytes, "wanted": m.wanted, "delivered": m.delivered, "sent": m.sent, "sent_early": m.sent_early,
-            "received": m.received, "late": m.late, "again": m.again, "delay": delay, "ready": ready, "gone": gone,
+            "received": m.received, "late": m.late, "again": m.again, "hops": list(m.hops), "delay": delay, "ready": ready,
+            "gone": gone,
         }
 
     def published_at(self, uint32_t number):

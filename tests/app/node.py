@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,12 @@ class Node:
         return [EXECUTABLE, *words]
 
     def start(
-        self, *, inside: str = "", through: Sequence[str] = (), fds: Sequence[int] = (), **environment: str
+        self,
+        *,
+        inside: str = "",
+        through: Sequence[str] = (),
+        fds: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Starts the process; returns when it says that it serves.
 
@@ -72,7 +77,7 @@ class Node:
             stderr=subprocess.STDOUT,
             text=True,
             pass_fds=fds,
-            env={**clean_environment(), **environment},
+            env={**clean_environment(), **(environment or {})},
         )
         self._said = queue.SimpleQueue()  # a process that was killed may still be read from
         threading.Thread(target=self._read, args=(self.process, self._said), daemon=True).start()

@@ -38,6 +38,7 @@ from srpnode.core.types cimport (
     srp_packet_encode,
     srp_packet_init,
     srp_peers,
+    srp_peers_bytes,
     srp_store,
     srp_store_copy,
 )
@@ -50,6 +51,18 @@ cdef extern from "steps.h":
     long srp_steps(void (*function)(void *) noexcept, void *argument)
 
 cdef extern from "store.h" nogil:
+    ctypedef struct whole_entry "srp_entry":
+        uint16_t size
+    ctypedef struct store_bucket "srp_bucket":
+        pass
+    ctypedef struct whole_store "srp_store":
+        whole_entry *entry
+        uint32_t entries
+        uint32_t blocks
+        uint32_t bits
+        uint32_t levels
+        uint32_t wheel_size
+        uint64_t bytes
     ctypedef struct linked_entry "srp_entry":
         uint8_t id[32]
         uint32_t newer
@@ -61,7 +74,7 @@ def check(Node node):
     """Raises AssertionError when a table of the node contradicts itself or another."""
     cdef State *s = node.state
     cdef const char *wrong = srp_check_peers(&s.peers)
-    cdef uint32_t i, jobs = 0, disputes = 0, challenged = 0
+    cdef uint32_t i, jobs = 0, disputes = 0, challenged = 0, waiting = 0, accounted = 0
     cdef Challenge *c
     if wrong == NULL:
         wrong = srp_check_store(&s.store)
@@ -80,6 +93,14 @@ def check(Node node):
     assert disputes == s.challenges, f"{disputes} disputed names counted as {s.challenges}"
     for i in range(s.peers.capacity):
         challenged -= (s.peers.peer[i].flags & SRP_PEER_USED) and (s.peers.peer[i].flags & SRP_PEER_CHALLENGED) != 0
+    for i in range(s.deferred_size):
+        waiting += s.deferred[i].kind != 0
+        accounted += s.deferred[i].kind != 0 \
+            and s.peers.peer[s.deferred[i].cause].generation == s.deferred[i].cause_generation
+    assert waiting == s.deferred_count, f"{waiting} joins that wait counted as {s.deferred_count}"
+    for i in range(s.peers.capacity):
+        accounted -= s.peers.peer[i].deferred
+    assert accounted == 0, "a peer is charged with other joins than those that wait on its account"
     assert challenged == 0, "a peer is marked as challenged, and nobody challenges it"
     assert s.budget == -1, f"a budget of {s.budget} bytes was left over"
     assert s.slab_used <= s.slab_size and s.out_count <= s.out_capacity
@@ -157,6 +178,23 @@ def receive_batch(Node node, datagrams, int64_t mono_us, int64_t wall_ms):
     now.wall_ms = wall_ms
     node.receive_batch(batch.items, batch.count, now)
     return outgoing(node)
+
+
+def peer_bytes(uint32_t capacity, uint32_t spare=64):
+    """What the tables of peers, names, clusters and memberships take for each peer that they have room for, all of it in use."""
+    return srp_peers_bytes(capacity, spare, 2 * capacity + 64) / <double>capacity
+
+
+def cache_bytes(Node node):
+    """(bytes of the cached datagrams, bytes of memory that they and what finds them take). Entries count as far as ever used."""
+    cdef whole_store *store = <whole_store *>&node.state.store
+    cdef uint64_t memory = <uint64_t>store.blocks * (128 + 4) + (<uint64_t>4 << store.bits) + 4 * <uint64_t>store.wheel_size
+    cdef uint32_t level, used = 0, i
+    for i in range(store.entries):
+        used += store.entry[i].size != 0
+    for level in range(store.levels):
+        memory += sizeof(store_bucket) << (4 * (level + 1))
+    return store.bytes, memory + used * <uint64_t>sizeof(whole_entry)
 
 
 def wind_application_ring(Node node, uint32_t position):
@@ -412,4 +450,4 @@ cdef class Stopwatch:
                     self.node.output_done()
                 total += srp_now_ns() - begin
                 done += batch
-        return total / done, sent / done
+        return total / <double>done, sent / <double>done

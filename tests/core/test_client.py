@@ -142,6 +142,26 @@ class TestAttempts:
         world.pass_time(60)
         assert len(self.aim(world, self.CONFIGURED, [Peer("198.51.100.1", 6000)])) == 6
 
+    def test_every_socket_pings_once_more_when_all_ports_of_the_other_are_open(self) -> None:
+        """The other side opens its ports for a second; two attempts at a time do not share the sockets out between them."""
+        world = self.peer(nat_type=5, pool_open=256)
+        targets = [Peer(f"198.51.{i}.1", 4000, nat_type=7) for i in range(2)]
+        for target in targets:
+            world.send(self.CONFIGURED, self.CONFIGURED.intro(target, subcluster=SUB, wall_ms=world.wall_ms))
+        last: dict[str, dict[int, float]] = {target.address: {} for target in targets}
+        pings = 0
+        for step in range(2_000):
+            world.pass_time(0.001)
+            for item in only(world.tick(), codec.PING):
+                if item.to[0] in last:
+                    last[item.to[0]][item.socket] = step / 1000
+                    pings += 1
+        assert pings > 2 * 1020  # the first left before the first step
+        for sockets in last.values():
+            assert len(sockets) == 256
+            assert min(sockets.values()) > 1.2
+            assert max(sockets.values()) < 1.7  # the answer has time to come
+
     def test_in_all(self) -> None:
         world = self.peer(attempts_per_minute=32)
         sent = self.aim(world, self.CONFIGURED, [Peer(f"198.{i}.100.1", 4000) for i in range(50)])

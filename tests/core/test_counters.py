@@ -289,6 +289,16 @@ def deferred_full() -> World:
     return world
 
 
+@drop("deferred_peer")
+def deferred_peer() -> World:
+    world, relay = with_peer(deferred_joins=8, deferred_joins_per_peer=1)
+    world.connect(Peer("198.51.100.8"))
+    for i in range(2):
+        joiner = Peer("192.0.2.1", 9000 + i)
+        world.send(relay, joiner.join(hops=2, rendezvousAddress=relay.address, rendezvousPort=relay.port))
+    return world
+
+
 @drop("rendezvous_unknown")
 def rendezvous_unknown() -> World:
     return from_peer(lambda peer: peer.join(hops=0, rendezvousRequesterPeerId=named("nobody").hex()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from srpnode.core import codec
+from tests.core import inside
 from tests.core.world import NODE_ADDRESS, NODE_PORT, Peer, Sent, World, named, only
 
 RENDEZVOUS = {"rendezvousPort": 3511, "rendezvousType": 31}
@@ -65,6 +66,30 @@ def test_no_more_wait_than_there_are_places() -> None:
         world.send(elsewhere, stamped(elsewhere, Peer(f"203.0.113.{10 + i}")))
     assert world.drops(before) == {"deferred_full": 3}
     assert len(only(later(world, 1), codec.JOIN)) == 2
+
+
+def test_one_peer_takes_only_its_share_of_the_places() -> None:
+    world = World(deferred_joins=8, deferred_joins_per_peer=3)
+    greedy, other = Peer("203.0.113.1"), Peer("203.0.113.2")
+    for peer in (greedy, other, CLUSTER_MATE):
+        world.connect(peer)
+    for turn in range(2):  # the places come back
+        before = world.counters()
+        for i in range(5):
+            world.send(greedy, stamped(greedy, Peer(f"203.0.113.{10 + i}", 9000 + turn)))
+        assert world.drops(before) == {"deferred_peer": 2}
+        world.send(other, stamped(other, Peer(f"203.0.113.{20 + turn}")))
+        assert world.drops(before) == {"deferred_peer": 2}
+        assert len({item.message["requesterPeerId"] for item in only(later(world, 1), codec.JOIN)}) == 4
+    before = world.counters()
+    world.send(greedy, stamped(greedy, Peer("203.0.113.40")))
+    world.pass_time(1000)  # it is gone, and its place with it
+    world.tick()
+    world.connect(greedy)
+    for i in range(3):
+        world.send(greedy, stamped(greedy, Peer(f"203.0.113.{50 + i}")))
+    assert world.drops(before).get("deferred_peer", 0) == 0
+    inside.check(world.node)
 
 
 def test_one_that_leaves_meanwhile_gets_nothing() -> None:

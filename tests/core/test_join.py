@@ -70,7 +70,7 @@ def test_packet_ids_of_introductions(world: World) -> None:
     """A client takes one packetId once: all members get the same introduction of a joiner, every other has an id of its own."""
     members = [world.connect(Peer(f"198.51.100.{i}", nat_type=7)) for i in range(10, 15)]
     joiner = world.connect(Peer("198.51.100.7", nat_type=15))
-    seen = set()
+    seen: set[bytes] = set()
     for turn in range(2):
         sent = [item for item in world.send(joiner, joiner.join(clock=5 + turn)) if item.type == codec.INTRO]
         assert len(sent) == 2 * len(members)

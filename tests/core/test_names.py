@@ -105,6 +105,17 @@ def test_name_never_moves_without_a_ping_that_left(victim: Peer, world: World, k
     assert world.holder(NAME) == victim.endpoint
 
 
+def test_one_lost_ping_does_not_lose_a_name(world: World, victim: Peer) -> None:
+    """The holder is asked twice: what leaves within the batch is lost here, what leaves later it answers."""
+    sent = claim_by_ping(world, Peer("198.51.100.66", peer_id=NAME))
+    assert len([item for item in only(sent, codec.PING) if item.to == victim.endpoint]) == 1
+    later = world.advance(3)
+    assert len([item for item in only(later, codec.PING) if item.to == victim.endpoint]) == 1
+    assert world.holder(NAME) == victim.endpoint
+    assert world.count("names_moved") == 0
+    inside.check(world.node)
+
+
 def test_old_pong_does_not_save_a_name(world: World, victim: Peer) -> None:
     """What the holder answered before it was asked proves nothing about now."""
     world.advance(KEEP_ALIVE + 1)

@@ -461,7 +461,7 @@ def test_parking_belongs_to_the_endpoint(world: World) -> None:
 
 def test_parking_table_is_bounded_and_forgets_the_oldest() -> None:
     """A flood of spoofed joins costs places, not memory; who comes after the flood is served."""
-    world = World(parked=64)
+    world = World(parked=64, unproven_per_second=0)
     friend = world.connect(Peer("198.51.100.8"))
     for i in range(5000):
         spoofed = Peer(f"203.0.{i // 250}.{i % 250 + 1}", 5000)

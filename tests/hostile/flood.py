@@ -2,11 +2,12 @@
 
     python -m tests.hostile.flood [--clients N] [--times T | --rate N] [--share S] [--workload NAME]… [--limit LINE]… [--json]
 
-One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. The
-attacker has what is left of that core, with the least priority; honest peers and this program have another core. Before the honest
-peers start, the flood runs alone as fast as the attacker can: S divided by the CPU time that the node spends on each datagram is
-its capacity for that flood. The flood then runs at T times the capacity, or as near as the attacker comes, until the last event
-has arrived or a minute is over. Everything stays on loopback.
+One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. Its
+limit that stands for a machine's speed, unproven_per_second, is scaled with it. The attacker has what is left of that core, with
+the least priority; honest peers and this program have another. Before the honest peers start, the flood runs alone as fast as
+the attacker can: S divided by the CPU time that the node spends on each datagram is its capacity for that flood. The flood then
+runs at T times the capacity, or as near as the attacker comes, until the last event has arrived or a minute is over. Everything
+stays on loopback.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from bench import programs
+from srpnode.schema import Limits
 from tests.hostile import machine
 from tests.hostile.pinger import Pinger, quantile
 from tests.interop import sut
@@ -74,6 +76,7 @@ class Run:
     ping_ms: list[float] = field(default_factory=list)
     memory_kb: list[int] = field(default_factory=list)  # before the flood, after it alone, at the end
     alone_us: float = 0.0  # CPU of the node for each datagram of the flood, kernel included
+    others_idle: float = 0.0  # part of the time that the honest peers' core had nothing to do
     drops: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class Run:
             "unloaded p50, p99 ms": f"{quantile(self.unloaded_ms, 0.5):.2f}, {quantile(self.unloaded_ms, 0.99):.2f}",
             "memory MB": ", ".join(f"{kb / 1024:.1f}" for kb in self.memory_kb),
             "flood alone, CPU us each": round(self.alone_us, 2),
+            "honest peers' core idle": f"{self.others_idle:.0%}",
             "drops": ", ".join(f"{name} {n}" for name, n in sorted(self.drops.items(), key=lambda item: -item[1])[:6]),
         }
 
@@ -167,6 +171,8 @@ def run(
     net = f"127.{random.SystemRandom().randrange(64, 190)}"
     nodes_core, others_core = machine.cores()
     with contextlib.ExitStack() as stack:
+        if not any(line.startswith("unproven_per_second") for line in limits):
+            limits = (*limits, f"unproven_per_second = {int(Limits().unproven_per_second * share)}")
         with machine.on(nodes_core):
             node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
         stack.callback(node.close)
@@ -184,11 +190,12 @@ def run(
                 attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=True)
             stack.callback(attacker.kill)
             time.sleep(2.0)
-        counted = Counted(node)
+        counted, idle = Counted(node), machine.idle_s(others_core)
         pinger = Pinger(f"{net}.0.5", node.entries[0])
         serve(result, node, net, stack)
         result.ping_sent, result.ping_ms = pinger.close()
         seconds, _, handled, lost = counted.since()
+        result.others_idle = (machine.idle_s(others_core) - idle) / seconds
         result.flood = (handled + lost) / seconds
         result.lost_in_kernel = lost / max(handled + lost, 1)
         result.drops = {name: count for name, count in node.drops().items() if count}

@@ -34,6 +34,12 @@ def cores() -> tuple[set[int], set[int]]:
     return ({allowed[0]}, set(allowed[1:2])) if len(allowed) > 1 else (set(allowed), set(allowed))
 
 
+def idle_s(where: set[int]) -> float:
+    """How long these cores have done nothing, together."""
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+    return sum(int(fields[4]) for fields in lines if fields[0] in {f"cpu{core}" for core in where}) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
 def on(where: set[int]) -> Iterator[None]:
     """What is started meanwhile runs there."""

@@ -1,10 +1,11 @@
-"""A bounded run with churn: peers that live 24 s, publish and leave, over and over; memory and descriptors are sampled.
+"""A bounded run with churn: peers that live 12 to 36 s, publish and leave, over and over; memory, descriptors and latency are sampled.
 
-    python -m tests.hostile.soak [--minutes M] [--rate N]
+    python -m tests.hostile.soak [--minutes M] [--rate N] [--json FILE] [--svg FILE]
 
 One `srpnode run` on loopback. Each generation is a run of bench/load with endpoints of its own: they prove themselves,
 publish at the rate (datagrams a second) for their life, and fall silent. Prints samples; exit status 1 when memory or
-descriptors grew in the second half; the tables had their chance to fill in the first.
+descriptors grew in the second half; the tables had their chance to fill in the first. A machine that was suspended or a program
+that was stopped meanwhile shows in the samples as time that passed twice.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -19,61 +21,66 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import programs
-from tests.hostile.flood import Pinger, memory_kb
+from srpnode.sim.chart import Chart, Line, svg
+from tests.hostile import machine
+from tests.hostile.pinger import Pinger, quantile
 from tests.interop import sut
 
 LIFE_S: Final = 24.0
+SPREAD_S: Final = 12.0
 ENDPOINTS: Final = 150
 PORTS_FROM: Final = 20_000
 GROWTH: Final = 1.05  # of memory in the second half
 SPARE_DESCRIPTORS: Final = 2
+SAMPLE_S: Final = LIFE_S / 2  # two generations live at a time
 
 
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def generation(load: Path, node: sut.SrpNode, number: int, rate: int) -> subprocess.Popen[str]:
+def generation(load: Path, node: sut.SrpNode, number: int, rate: int, life_s: float) -> subprocess.Popen[str]:
     """A hundred and fifty peers on ports that nobody had before."""
     targets = ",".join(f"{entry.address}:{entry.port}" for entry in node.entries)
     command = [str(load), "publish", "--srp", "--to", targets, "--endpoints", str(ENDPOINTS), "--rate", str(rate)]
-    command += ["--port", str(PORTS_FROM + number % 40_000), "--seconds", str(LIFE_S), "--warm-seconds", "0.1"]
+    command += ["--port", str(PORTS_FROM + number % 40_000), "--seconds", f"{life_s:.1f}", "--warm-seconds", "0.1"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
-    net = f"127.{random.SystemRandom().randrange(64, 250)}"
+    rng = random.Random(24)
+    net = f"127.{random.SystemRandom().randrange(64, 190)}"
     load = programs.build()["load"]
     node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings())
     samples: list[dict[str, Any]] = []
     running: list[subprocess.Popen[str]] = []
-    end = time.monotonic() + 60 * minutes
     started = time.monotonic()
-    number = sent = 0
+    number = sent = failed = 0
     try:
-        while time.monotonic() < end:
-            running.append(generation(load, node, number, rate))
+        while time.monotonic() < started + 60 * minutes:
+            running.append(generation(load, node, number, rate, rng.uniform(LIFE_S - SPREAD_S, LIFE_S + SPREAD_S)))
             number += 1
             pinger = Pinger(f"{net}.0.5", node.entries[0])
-            time.sleep(LIFE_S / 2)  # two generations live at a time
-            pinger.close()
+            at, cpu = time.monotonic(), machine.cpu_s(node.pid)
+            time.sleep(SAMPLE_S)
+            _, times_ms = pinger.close()
             for process in [process for process in running if process.poll() is not None]:
-                output, words = process.communicate()
-                if process.returncode != 0:
-                    raise AssertionError(f"load: {words}")
-                sent += json.loads(output)["sent"]
+                output, _ = process.communicate()
+                failed += process.returncode != 0  # its peers did not become known in time
+                sent += json.loads(output)["sent"] if process.returncode == 0 else 0
                 running.remove(process)
-            ordered = sorted(pinger.times_ms) or [float("nan")]
+            passed = time.monotonic() - at
+            status = node.status()["identities"]
             samples.append(
                 {
                     "minute": round((time.monotonic() - started) / 60, 2),
+                    "passed_s": round(passed, 1),
                     "generations": number,
+                    "failed": failed,
                     "published": sent,
-                    "memory_kb": memory_kb(node.pid),
-                    "descriptors": descriptors(node.pid),
-                    "peers": len(node.peers()),
-                    "ping_p50_ms": round(ordered[len(ordered) // 2], 2),
-                    "ping_p99_ms": round(ordered[int(0.99 * (len(ordered) - 1))], 2),
+                    "memory_kb": machine.memory_kb(node.pid),
+                    "descriptors": machine.descriptors(node.pid),
+                    "peers": sum(identity["peers"]["known"] for identity in status),
+                    "packets": sum(identity["cache"]["packets"] for identity in status),
+                    "cpu_percent": round(100 * (machine.cpu_s(node.pid) - cpu) / passed, 1),
+                    "ping_p50_ms": round(quantile(times_ms, 0.5), 2),
+                    "ping_p99_ms": round(quantile(times_ms, 0.99), 2),
                 }
             )
             print("  ".join(f"{key} {value}" for key, value in samples[-1].items()), flush=True)
@@ -85,18 +92,45 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
     return samples
 
 
+def plot(samples: list[dict[str, Any]], title: str) -> str:
+    """Memory, peers and latency over time."""
+
+    def line(label: str, key: str, factor: float = 1.0) -> Line:
+        return Line(label, [(row["minute"], factor * row[key]) for row in samples])
+
+    def chart(name: str, unit: str, lines: list[Line]) -> Chart:
+        top = 1.1 * max(y for one in lines for _, y in one.points) or 1.0
+        return Chart(f"{title}: {name}", "minutes", unit, (0.0, samples[-1]["minute"]), (0.0, top), lines)
+
+    return svg(
+        [
+            chart("resident memory", "MB", [line("resident memory", "memory_kb", 1 / 1024)]),
+            chart("peers, descriptors", "number", [line("peers known", "peers"), line("open descriptors", "descriptors")]),
+            chart("round trip", "ms", [line("p50 of 12 s", "ping_p50_ms"), line("p99 of 12 s", "ping_p99_ms")]),
+        ]
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=int, default=1500, help="publishes a second of each generation; two live at a time")
+    parser.add_argument("--json", type=Path, help="writes the samples there")
+    parser.add_argument("--svg", type=Path, help="writes a plot there")
     options = parser.parse_args()
     if not 0.5 <= options.minutes <= 24 * 60:
         parser.error("--minutes: 0.5 to 1440")
     samples = soak(options.minutes, options.rate)
+    if options.json:
+        options.json.write_text(json.dumps(samples))
+    if options.svg:
+        options.svg.write_text(plot(samples, f"{options.minutes:g} minutes, {2 * options.rate} publishes/s"))
     half = samples[len(samples) // 2 :]
     grown = half[-1]["memory_kb"] / half[0]["memory_kb"]
     more = half[-1]["descriptors"] - half[0]["descriptors"]
-    print(f"second half: memory x {grown:.3f}, descriptors {more:+d}")
+    first = samples[: len(samples) // 2] or samples
+    median = [statistics.median(row["ping_p50_ms"] for row in part) for part in (first, half)]
+    print(f"second half: memory x {grown:.3f}, descriptors {more:+d}; median of p50, first and second half: {median} ms")
     return 0 if grown <= GROWTH and more <= SPARE_DESCRIPTORS else 1
 
 

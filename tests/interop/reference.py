@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tests.interop.datagram import base64_text
 from tests.interop.waiting import DEADLINE_S, eventually
@@ -141,6 +141,13 @@ class ReferenceProcess:
         self._process.stdout.close()
 
 
+class Named(Protocol):
+    """A peer of any kind."""
+
+    @property
+    def peer_id(self) -> str: ...
+
+
 class Client:
     """One reference client: its own loopback address, its own identity."""
 
@@ -208,7 +215,7 @@ class Client:
         ids: list[str] = self._request("emit", subcluster=subcluster, event=event, data=text, ttl=ttl_ms)["packetIds"]
         return ids
 
-    def stream(self, subcluster: str, event: str, data: bytes, to: Client) -> None:
+    def stream(self, subcluster: str, event: str, data: bytes, to: Named) -> None:
         text = base64_text(data)
         self._request("stream", subcluster=subcluster, event=event, data=text, to=to.peer_id)
 

@@ -36,6 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--loss", type=int, default=0, metavar="PER_MILLE", help="datagrams lost on the internet")
     parser.add_argument("--delay", metavar="MS,MS", default="0,0", help="one way, and jitter, of each site; 0,0")
     parser.add_argument("--timeouts", metavar="S,S", default="30,120", help="life of a mapping before, after an answer; 30,120")
+    parser.add_argument("--silence", type=float, default=0.0, metavar="S", help="from the meeting to the texts")
     parser.add_argument("--log", type=Path, metavar="FILE", help="keep each try there; those that it has are not done again")
     parser.add_argument(
         "--for", type=float, default=float("inf"), metavar="S", dest="seconds", help="begin no try later than that"
@@ -71,6 +72,7 @@ def _setups(arguments: argparse.Namespace) -> list[PairSetup]:
         "introducers": arguments.introducers,
         "loss_per_mille": arguments.loss,
         "delay": delay,
+        "silence_s": arguments.silence,
     }
     if not arguments.same_site:
         return [

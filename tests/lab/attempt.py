@@ -1,12 +1,13 @@
 """One try: two clients become ready, meet, and exchange a text; what it showed, and the evidence."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from . import trace
 from .capture import Datagram
-from .pairing import INTRODUCERS, SIDES, Pair, Session, Start
+from .pairing import INTRODUCERS, SIDES, Pair, PairSetup, Session, Start
 
 
 @dataclass
@@ -62,6 +63,8 @@ async def attempt(pair: Pair, start: Start) -> Try:
         result.by_proxy = tuple(joined.proxy if joined else None for joined in joins)
         result.joined_ms = tuple((joined.at_ns - result.zero_ns) / 1e6 if joined else None for joined in joins)
         end_ns = max(joined.at_ns for joined in joins if joined) if all(joins) else time.monotonic_ns()
+        if all(joins):
+            await asyncio.sleep(pair.setup.silence_s)
         result.path = (await session.text(b, a), await session.text(a, b))
         datagrams = pair.capture.take()
         introduced_ns = _first_introduction_ns(datagrams, (a.peer_id, b.peer_id))
@@ -73,6 +76,23 @@ async def attempt(pair: Pair, start: Start) -> Try:
         result.errors = tuple(f"{side}: {e}" for side, c in zip(SIDES, (a, b), strict=True) for e in c.errors)
         result.evidence = evidence(session, datagrams, result.zero_ns)
         return result
+
+
+async def try_all(jobs: Sequence[tuple[PairSetup, Sequence[Start]]], worlds: int) -> list[list[Try]]:
+    """The tries of every job in their order, that many worlds at a time."""
+    results: list[list[Try]] = [[] for _ in jobs]
+    waiting = list(reversed(list(enumerate(jobs))))
+
+    async def work() -> None:
+        while waiting:
+            at, (setup, starts) = waiting.pop()
+            async with Pair(setup) as pair:
+                results[at] = [await attempt(pair, start) for start in starts]
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(worlds):
+            group.create_task(work())
+    return results
 
 
 def evidence(session: Session, datagrams: Sequence[Datagram], zero_ns: int) -> str:

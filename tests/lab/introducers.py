@@ -18,6 +18,7 @@ from .requirements import missing_reference
 from .world import INTERNET, INTRODUCERS, World
 
 START_S = 15.0
+NODE_KEEP_ALIVE_S = 30.0
 PORTS = (3511, 3512)
 PROBE_PORTS = (3513, 3514)
 SRPNODE = Path(sys.executable).with_name("srpnode")
@@ -84,8 +85,9 @@ class ReferenceIntroducers(Introducers):
 class SrpnodeIntroducers(Introducers):
     """One `srpnode run` process with two identities, configured as an operator would."""
 
-    def __init__(self, world: World, addresses: Sequence[str]) -> None:
+    def __init__(self, world: World, addresses: Sequence[str], keep_alive_s: float) -> None:
         super().__init__(world, addresses)
+        self._keep_alive_s = keep_alive_s
         self._directory = tempfile.TemporaryDirectory(prefix="srplab-")
         self._file = Path(self._directory.name) / "srpnode.toml"
         self._file.write_text(self._configuration())
@@ -93,7 +95,7 @@ class SrpnodeIntroducers(Introducers):
         self._program: Program | None = None
 
     def _configuration(self) -> str:
-        lines = [f'state_dir = "{self._directory.name}"']
+        lines = [f'state_dir = "{self._directory.name}"', f"keep_alive = {self._keep_alive_s}"]
         for name, address, port, probe_port in zip("ab", self.addresses, PORTS, PROBE_PORTS, strict=True):
             lines += ["[[listen]]", f'name = "{name}"', f'address = "{address}"']
             lines += [f"port = {port}", f"probe_port = {probe_port}"]
@@ -144,12 +146,12 @@ def missing(choice: str) -> str | None:
     return None if SRPNODE.exists() else "no srpnode beside this Python: make build"
 
 
-def introducers(choice: str, world: World) -> Introducers:
+def introducers(choice: str, world: World, node_keep_alive_s: float = NODE_KEEP_ALIVE_S) -> Introducers:
     """The introducers of that name (one of CHOICES) for a world."""
     addresses = INTRODUCERS[:1] * 2 if choice.endswith("-one-address") else INTRODUCERS
     match choice.removesuffix("-one-address"):
         case "reference":
             return ReferenceIntroducers(world, addresses)
         case "srpnode":
-            return SrpnodeIntroducers(world, addresses)
+            return SrpnodeIntroducers(world, addresses, node_keep_alive_s)
     raise ValueError(f"no introducers named {choice!r}, only {', '.join(CHOICES)}")

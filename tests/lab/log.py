@@ -30,6 +30,7 @@ def _setup(said: dict[str, Any]) -> PairSetup:
         same_site=said["same_site"],
         loss_per_mille=said["loss_per_mille"],
         delay=Delay(**said["delay"]),
+        silence_s=said.get("silence_s", 0.0),
     )
 
 

@@ -90,3 +90,9 @@ def loss_rules(per_mille: int) -> str:
         return ""
     drop = f"ether type ip ip protocol udp numgen random mod 1000 < {per_mille} counter drop"
     return f"table bridge loss {{\nchain forward {{\ntype filter hook forward priority 0\n{drop}\n}}\n}}\n"
+
+
+def parted_rules(one: str, other: str) -> str:
+    """Rules of a bridge that lets nothing pass between two addresses."""
+    drops = "\n".join(f"ether type ip ip saddr {a} ip daddr {b} drop" for a, b in ((one, other), (other, one)))
+    return f"table bridge parted {{\nchain forward {{\ntype filter hook forward priority 0\n{drops}\n}}\n}}\n"

@@ -11,7 +11,7 @@ from enum import StrEnum
 from .capture import Capture
 from .clients import KINDS, Client, ClientHost, Known
 from .delay import Delay
-from .introducers import introducers
+from .introducers import NODE_KEEP_ALIVE_S, introducers
 from .nat import NatKind, NatOptions
 from .world import NO_DELAY, Host, Site, World
 
@@ -36,6 +36,7 @@ class PairSetup:
     same_site: bool = False
     loss_per_mille: int = 0
     delay: Delay = NO_DELAY  # between each site and the internet
+    silence_s: float = 0.0  # from the meeting to the texts
 
     @property
     def name(self) -> str:
@@ -56,6 +57,8 @@ class PairSetup:
             words.append(f"{self.loss_per_mille} of 1000 datagrams lost")
         if self.delay:
             words.append(f"{self.delay.base_ms:g} to {self.delay.base_ms + self.delay.jitter_ms:g} ms one way at each site")
+        if self.silence_s:
+            words.append(f"texts after {self.silence_s:g} s of silence")
         return "; ".join(words)
 
 
@@ -131,7 +134,7 @@ class Session:
 class Pair:
     """Two sites with a client program each, the introducers and a capture, for any number of tries."""
 
-    def __init__(self, setup: PairSetup) -> None:
+    def __init__(self, setup: PairSetup, node_keep_alive_s: float = NODE_KEEP_ALIVE_S) -> None:
         self.setup = setup
         self.world = World()
         self._hosts: list[ClientHost] = []
@@ -140,7 +143,7 @@ class Pair:
             self.sites = self._build_sites()
             self.machines: list[Host] = [host for site in self.sites for host in site.hosts]
             self.world.lose(setup.loss_per_mille)
-            self.introducers = introducers(setup.introducers, self.world)
+            self.introducers = introducers(setup.introducers, self.world, node_keep_alive_s)
         except BaseException:
             self.world.close()
             raise

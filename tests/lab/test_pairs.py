@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from . import introducers
-from .attempt import Try, attempt
+from .attempt import Try, try_all
 from .delay import Delay
 from .matrix import all_pairs
 from .nat import NAT_TYPE, NatKind, NatOptions
@@ -34,27 +34,15 @@ def srpnode(reference_peers: None) -> None:
         pytest.skip(f"NO NAT LABORATORY HERE: {reason}")
 
 
-async def _try_all(plan: Mapping[PairSetup, Sequence[Start]]) -> dict[PairSetup, list[Try]]:
-    results: dict[PairSetup, list[Try]] = {}
-    waiting = list(plan.items())
-
-    async def work() -> None:
-        while waiting:
-            setup, starts = waiting.pop()
-            async with Pair(setup) as pair:
-                results[setup] = [await attempt(pair, start) for start in starts]
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(WORLDS):
-            group.create_task(work())
-    return results
+def _try_all(plan: Mapping[PairSetup, Sequence[Start]]) -> dict[PairSetup, list[Try]]:
+    return dict(zip(plan, asyncio.run(try_all(list(plan.items()), WORLDS)), strict=True))
 
 
 @functools.cache
 def matrix() -> dict[PairSetup, list[Try]]:
     """All pairs, tried once for all tests of this module, several worlds at a time."""
     # Behind two NATs of one kind it does not matter who comes first.
-    return asyncio.run(_try_all({PairSetup(pair): LATER[: len(set(pair))] for pair in all_pairs()}))
+    return _try_all({PairSetup(pair): LATER[: len(set(pair))] for pair in all_pairs()})
 
 
 @pytest.mark.parametrize("pair", all_pairs(), ids="-".join)
@@ -81,14 +69,14 @@ def test_a_symmetric_peer_learns_of_an_easy_one_where_datagrams_overtake_each_ot
     setup = PairSetup((kind, NatKind.SYMMETRIC), delay=Delay(30, 20))
     offsets_s = {Mode.TOGETHER: 0.0, Mode.SOON: 0.5}
     starts = [Start(first, mode, offset_s) for first in (0, 1) for mode, offset_s in offsets_s.items()]
-    for result in asyncio.run(_try_all({setup: starts}))[setup]:
+    for result in _try_all({setup: starts})[setup]:
         assert result.both_joined_ms is not None, f"{result.start.name}\n{result.evidence}"
 
 
 def test_one_address_cannot_tell_an_address_restricted_nat_from_an_open_one() -> None:
     kinds = (NatKind.ADDRESS_RESTRICTED, NatKind.PORT_RESTRICTED)
     setup = PairSetup(kinds, introducers="srpnode-one-address")
-    (result,) = asyncio.run(_try_all({setup: LATER[:1]}))[setup]
+    (result,) = _try_all({setup: LATER[:1]})[setup]
     assert result.nat_types == (31, 7), result.evidence
     assert result.both_joined_ms is not None, result.evidence
 
@@ -97,7 +85,7 @@ def test_one_address_cannot_tell_an_address_restricted_nat_from_an_open_one() ->
 def test_two_peers_behind_one_router(hairpin: bool) -> None:
     kinds = (NatKind.PORT_RESTRICTED, NatKind.PORT_RESTRICTED)
     setup = PairSetup(kinds, options=NatOptions(hairpin=hairpin), same_site=True)
-    (result,) = asyncio.run(_try_all({setup: LATER[:1]}))[setup]
+    (result,) = _try_all({setup: LATER[:1]})[setup]
     path = "direct" if hairpin else "proxy"
     assert result.both_joined_ms is not None, result.evidence
     assert result.path == (path, path), result.evidence
@@ -105,7 +93,7 @@ def test_two_peers_behind_one_router(hairpin: bool) -> None:
 
 def test_peers_meet_although_a_tenth_of_all_datagrams_is_lost() -> None:
     setup = PairSetup((NatKind.PORT_RESTRICTED, NatKind.PORT_RESTRICTED), loss_per_mille=100)
-    (result,) = asyncio.run(_try_all({setup: LATER[:1]}))[setup]
+    (result,) = _try_all({setup: LATER[:1]})[setup]
     assert result.both_joined_ms is not None, result.evidence
 
 

@@ -4,11 +4,10 @@
 import asyncio
 import functools
 import itertools
-from collections.abc import Sequence
 
 import pytest
 
-from .attempt import Try, attempt
+from .attempt import Try, try_all
 from .matrix import all_pairs
 from .nat import NAT_TYPE, NatKind, NatOptions
 from .pairing import Mode, Pair, PairSetup, Start
@@ -24,28 +23,12 @@ STARTS = [Start(0, Mode.TOGETHER, 0.02), Start(1, Mode.SOON, 0.5), Start(0, Mode
 CLIENTS = [("srpnode", "srpnode"), ("srpnode", "reference"), ("reference", "srpnode")]
 
 
-async def _try_all(setups: Sequence[tuple[PairSetup, Sequence[Start]]]) -> list[list[Try]]:
-    results: list[list[Try]] = [[] for _ in setups]
-    waiting = list(reversed(list(enumerate(setups))))
-
-    async def work() -> None:
-        while waiting:
-            at, (setup, starts) = waiting.pop()
-            async with Pair(setup) as pair:
-                results[at] = [await attempt(pair, start) for start in starts]
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(WORLDS):
-            group.create_task(work())
-    return results
-
-
 @functools.cache
 def matrix() -> dict[PairSetup, Try]:
     """All pairs of kinds, once with each pair of clients in turn, each in another order of starts."""
     setups = [PairSetup(pair, clients=CLIENTS[n % len(CLIENTS)]) for n, pair in enumerate(all_pairs())]
     jobs = [(setup, [STARTS[n % len(STARTS)]]) for n, setup in enumerate(setups)]
-    tries = asyncio.run(_try_all(jobs))
+    tries = asyncio.run(try_all(jobs, WORLDS))
     return {setup: result[0] for setup, result in zip(setups, tries, strict=True)}
 
 
@@ -70,7 +53,7 @@ def test_a_port_restricted_and_a_hard_nat_are_punched() -> None:
     kinds = (NatKind.PORT_RESTRICTED, NatKind.SYMMETRIC)
     setup = PairSetup(kinds, clients=CLIENTS[0])
     parts = [STARTS * (PUNCH_TRIES // len(STARTS) // 5)] * 5
-    results = [each for part in asyncio.run(_try_all([(setup, part) for part in parts])) for each in part]
+    results = [each for part in asyncio.run(try_all([(setup, part) for part in parts], WORLDS)) for each in part]
     assert len(results) == PUNCH_TRIES
     assert sum(result.path == ("direct", "direct") for result in results) >= 17, "\n".join(r.evidence for r in results)
 
@@ -88,6 +71,27 @@ def test_after_a_change_of_address_traffic_flows_again() -> None:
         assert isinstance(result, Recovery), setup.name
         assert result.a_to_b_ms is not None, result.line()
         assert result.b_to_a_ms is not None, result.line()
+
+
+async def _path_before_and_after_a_wall() -> tuple[str | None, str | None, tuple[str | None, str | None]]:
+    """How a text travels while nothing passes between the two, and how texts do when the wall has been gone for a while."""
+    setup = PairSetup((NatKind.PORT_RESTRICTED, NatKind.PORT_RESTRICTED), clients=CLIENTS[0])
+    async with Pair(setup, node_keep_alive_s=1.0) as pair:
+        pair.world.part(*pair.sites)
+        async with pair.session(STARTS[0], 1000) as session:
+            assert await session.ready()
+            met = await session.meet()
+            a, b = session.clients
+            before = await session.text(a, b)
+            pair.world.mend()
+            async with asyncio.timeout(60):
+                while (paths := (await session.text(a, b), await session.text(b, a))) != ("direct", "direct"):
+                    await asyncio.sleep(0.2)
+            return "met" if met else None, before, paths
+
+
+def test_a_proxy_is_left_when_a_later_attempt_succeeds() -> None:
+    assert asyncio.run(_path_before_and_after_a_wall()) == ("met", "proxy", ("direct", "direct"))
 
 
 async def _texts_after_silence() -> tuple[str | None, str | None]:

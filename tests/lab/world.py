@@ -13,7 +13,7 @@ from types import TracebackType
 
 from .delay import Delay, DelayLine, send_full_checksums
 from .namespaces import Namespace, Namespaces
-from .nat import NatKind, NatOptions, loss_rules, rules
+from .nat import NatKind, NatOptions, loss_rules, parted_rules, rules
 
 INTERNET = ipaddress.IPv4Network("198.51.100.0/24")
 INTRODUCERS = (str(INTERNET[10]), str(INTERNET[11]))
@@ -166,6 +166,14 @@ class World:
     def lose(self, per_mille: int) -> None:
         """From now on this many of every thousand UDP datagrams that cross the internet are lost."""
         self.internet.nft(loss_rules(per_mille))
+
+    def part(self, one: Site, other: Site) -> None:
+        """From now on the two sites cannot reach each other; everybody else can reach both. mend() ends it."""
+        self.internet.nft(parted_rules(one.address, other.address))
+
+    def mend(self) -> None:
+        """Nothing is lost any more, nobody parted."""
+        self.internet.nft("")
 
     def close(self) -> None:
         """Everything ends."""

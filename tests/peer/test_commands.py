@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -157,20 +158,30 @@ def test_nat_warns_when_both_peers_have_one_address(shared_net: Net) -> None:
         node.close()
 
 
-def test_progress_is_shown_on_a_terminal(via: list[str]) -> None:
+def test_progress_is_shown_on_a_terminal(via: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(300_000))
     terminal, inside = os.openpty()
-    try:
-        done = subprocess.run(
+
+    def shown(**given: Any) -> bytes:
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
             [executable(), "publish", "many", *WHERE, *via],
-            input=bytes(300_000),
             stdout=subprocess.PIPE,
             stderr=inside,
             timeout=DEADLINE_S,
             check=False,
+            **given,
         )
         assert done.returncode == 0
-        assert b"published: 300,000 bytes" in os.read(terminal, 65536)
         assert b"as 5 events in" in done.stdout
+        return os.read(terminal, 65536)
+
+    try:
+        assert b"published: 300,000 bytes, " in shown(input=file.read_bytes())
+        with file.open("rb") as data:
+            text = shown(stdin=data)
+        assert b" s left" in text
+        assert b"published: 300,000 bytes of 300,000, " in text
     finally:
         os.close(terminal)
         os.close(inside)
@@ -209,6 +220,8 @@ class TestBadInput:
             (["nat", "--via", "127.0.0.1:9", "--timeout", "0.5"], 1, "no answer"),
             (["trace", *WHERE, "--via", "127.0.0.1:9", "--timeout", "0.5"], 1, "no answer"),
             (["nat", "--via", "[::1]:9", "--timeout", "0.5"], 1, ""),
+            (["publish", "e", "x", *WHERE, "--via", "127.0.0.1:9", "--per-minute", "-5"], 2, "per-minute"),
+            (["ping", "127.0.0.1:9", "-n", "1", "--timeout", "0"], 2, "86400"),
         ],
     )
     def test_said_in_words(self, words: list[str], status: int, text: str) -> None:
@@ -229,6 +242,15 @@ class TestBadInput:
         assert "own" in done.stderr.decode()
 
     def test_nothing_comes(self, via: list[str]) -> None:
-        done = run("listen", "never", *WHERE, *via, "--timeout", "3")
+        done = run("listen", "never", *WHERE, *via, "--timeout", "1.5")
         assert done.returncode == 1
-        assert "nothing came within 3 s" in done.stderr.decode()
+        assert "nothing came within 1.5 s" in done.stderr.decode()
+
+    def test_who_is_pinged_is_silent(self, shared_net: Net) -> None:
+        """The time given is the time waited: without --timeout it would be 2 s for each."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind((shared_net.host(), 0))
+            address, port = silent.getsockname()
+            done = run("ping", f"{address}:{port}", "-n", "1", "--timeout", "0.25")
+        assert done.returncode == 1
+        assert b"no answer in 0.25 s" in done.stdout

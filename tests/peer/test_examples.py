@@ -81,11 +81,15 @@ def test_hello(programs: list[Program], peers: list[str]) -> None:
         program.says("{'language': 'english'}")
 
 
+def alice_and_bob(name: str, programs: list[Program], peers: list[str]) -> tuple[Program, Program, str]:
+    """An example that two people run, and what they have agreed upon."""
+    common = os.urandom(8).hex()
+    programs += [Program(name, common, person, *peers) for person in ("alice", "bob")]
+    return programs[-2], programs[-1], common
+
+
 def test_chat(programs: list[Program], peers: list[str]) -> None:
-    room = os.urandom(8).hex()
-    alice = Program("chat.py", room, "alice", *peers)
-    bob = Program("chat.py", room, "bob", *peers)
-    programs += [alice, bob]
+    alice, bob, room = alice_and_bob("chat.py", programs, peers)
     alice.says("* bob is here")
     bob.says("* alice is here")
     alice.type("good morning")
@@ -114,10 +118,7 @@ def test_file_transfer(programs: list[Program], peers: list[str], tmp_path: Path
 
 
 def test_presence(programs: list[Program], peers: list[str]) -> None:
-    team = os.urandom(8).hex()
-    alice = Program("presence.py", team, "alice", *peers)
-    bob = Program("presence.py", team, "bob", *peers)
-    programs += [alice, bob]
+    alice, bob, _ = alice_and_bob("presence.py", programs, peers)
     alice.says("bob: here")
     bob.says("alice: here")
     alice.type("at lunch")

@@ -93,6 +93,24 @@ async def test_events_and_streams_of_all_sizes(new_world: NewWorld) -> None:
 
 
 @asynchronous
+async def test_a_subcluster_joined_later_meets_at_once(new_world: NewWorld) -> None:
+    """Its members were met in another one, or were introduced on behalf of this one before; nothing is repeated for an hour."""
+    async with AsyncExitStack() as stack:
+        world = new_world(stack)
+        (a, sub_a), (b, sub_b) = await member(world, keep_alive_s=3600), await member(world, keep_alive_s=3600)
+        await met(sub_a, b)
+        await met(sub_b, a)
+        later_a = await a.subcluster(Encryption.create_shared_key("later"))
+        # b is introduced to a on behalf of a subcluster that it does not know, before it joins that.
+        await eventually(lambda: b.counters()["in_intro"] > 1, "an introduction")
+        later_b = await b.subcluster(Encryption.create_shared_key("later"))
+        await met(later_a, b)
+        await met(later_b, a)
+        later_b.leave()
+        await met(await b.subcluster(Encryption.create_shared_key("later")), a)
+
+
+@asynchronous
 async def test_callbacks_iterators_and_their_end(new_world: NewWorld) -> None:
     async with AsyncExitStack() as stack:
         world = new_world(stack)
@@ -267,7 +285,7 @@ class TestBadInput:
     @asynchronous
     async def test_no_peers(self) -> None:
         cluster_id = Encryption.create_cluster_id("x")
-        for peers, text in (
+        cases: list[tuple[Any, str]] = [
             ([], "name at least two"),
             ([{"address": "127.0.0.1"}], "peerId"),
             ([{"address": "host.example", "port": 1, "peerId": "00" * 32}], "IPv4"),
@@ -276,7 +294,11 @@ class TestBadInput:
             ([{"address": "127.0.0.1", "port": 7000, "peerId": "00" * 32}] * 2, "two peers with one"),
             (["127.0.0.1"], "HOST:PORT"),
             (["127.0.0.1:port"], "HOST:PORT"),
-        ):
+            ("127.0.0.1:3511", "a list of at least two"),
+            (None, "name at least two"),
+            ([7], "peerId"),
+        ]
+        for peers, text in cases:
             with pytest.raises(srpnode.NoPeersError, match=text):
                 await network(cluster_id=cluster_id, peers=peers)
 
@@ -302,8 +324,9 @@ class TestBadInput:
             await network(cluster_id=b"short", peers=[entry])
         with pytest.raises(srpnode.KeyLengthError, match="peer_id"):
             await network(cluster_id=good, peers=[entry], peer_id="no hex")
-        with pytest.raises(srpnode.KeyLengthError, match="private_key"):
-            await network(cluster_id=good, peers=[entry], signing_keys=srpnode.KeyPair(bytes(32), bytes(32)))
+        for keys in (srpnode.KeyPair(bytes(32), bytes(32)), "keys"):
+            with pytest.raises(srpnode.KeyLengthError, match="private_key"):
+                await network(cluster_id=good, peers=[entry], signing_keys=keys)  # type: ignore[arg-type]
         with pytest.raises(srpnode.KeyLengthError, match="seed"):
             Encryption.create_key_pair(b"short")
         async with await network(cluster_id=good, peers=[entry], address="127.0.0.1") as net:
@@ -311,6 +334,25 @@ class TestBadInput:
                 await net.subcluster(b"short")
             with pytest.raises(srpnode.KeyLengthError, match="packet_id"):
                 await net.fetch(b"short")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("port", 70_000),
+            ("port", "any"),
+            ("keep_alive_s", -1),
+            ("keep_alive_s", float("nan")),
+            ("cache_bytes", 1 << 80),
+            ("max_peers", -5),
+            ("publish_per_minute", -5),
+            ("timeout_s", 0),
+        ],
+    )
+    def test_settings(self, name: str, value: Any) -> None:
+        entry = {"address": "127.0.0.1", "port": 9, "peerId": Encryption.create_id()}
+        options: dict[str, Any] = {"cluster_id": bytes(32), "peers": [entry], "address": "127.0.0.1", name: value}
+        with pytest.raises(ValueError, match=rf"{name}: \S+ to \S+, not "):
+            asyncio.run(network(**options))
 
     @asynchronous
     async def test_data(self) -> None:
@@ -327,6 +369,10 @@ class TestBadInput:
                     await sub.emit("news", b"", ttl_s=ttl_s)
             with pytest.raises(TypeError):
                 await sub.emit("news", {"not": object()})
+            with pytest.raises(ValueError, match="JSON"):
+                await sub.emit("news", {"not": float("nan")})
+            with pytest.raises(srpnode.SilentError, match=r"'news' within 0\.05 s"):
+                await sub.once("news", 0.05)
             with pytest.raises(srpnode.NetworkError, match="use"):
                 await network(cluster_id=bytes(32), peers=[entry], address="127.0.0.1", port=net._sockets[0].getsockname()[1])
 
@@ -340,5 +386,6 @@ class TestBadInput:
     def test_exceptions_are_of_the_usual_kinds_too(self) -> None:
         assert issubclass(srpnode.NotReadyError, TimeoutError)
         assert issubclass(srpnode.StalledError, TimeoutError)
+        assert issubclass(srpnode.SilentError, TimeoutError)
         assert issubclass(srpnode.TooLargeError, ValueError)
         assert issubclass(srpnode.KeyLengthError, ValueError)

@@ -94,6 +94,55 @@ def test_text_and_override(small: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "reach in 0.72 s" in told
 
 
+def test_compare_shows_the_difference_for_each_seed(small: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([small, "--seeds", "2", "--jobs", "1", "--compare"]) == 0
+    told = capsys.readouterr().out
+    assert "small (weighed selection): 2 runs" in told
+    assert "small (reference selection): 2 runs" in told
+    assert "difference for the same seed: 2 pairs" in told
+
+
+def test_figures_that_cannot_be_drawn_are_refused_before_the_run(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([small, "--svg", str(tmp_path / "nowhere" / "figure.svg")]) == 1
+    assert f"{tmp_path / 'nowhere' / 'figure.svg'}: no directory that can be written to" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main([small, "--png", str(tmp_path / "figure.png")]) == 1
+    told = capsys.readouterr()
+    assert "Debian: librsvg2-bin" in told.err
+    assert told.out == ""
+
+
+def test_a_fault_and_what_came_of_it(small: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of the network cannot reach the other half for six seconds; both have everything in the end."""
+    scenario_file = Path(small)
+    scenario_file.write_text(
+        TOML.replace("duration_s = 40", "duration_s = 90").replace("watch_s = 5", "watch_s = 40")
+        + '[[fault]]\nkind = "partition"\nat_s = 24\nfor_s = 6\n'
+    )
+    assert main([small, "--json", "--seed", "2"]) == 0
+    (recovery,) = json.loads(capsys.readouterr().out)["runs"][0]["recovery"]
+    assert recovery["kind"] == "partition"
+    assert recovery["lowest_720_ms"] < 0.9
+    assert 0 < recovery["caught_up_after_s"] < 40
+    assert recovery["usual_after_s"] < 25
+    assert main([small]) == 0
+    assert "  partition: at worst " in capsys.readouterr().out
+
+
+def test_attackers_take_part_and_relay_nothing(small: str, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--set", "attackers.count=20", "--set", "attackers.start_s=10", "--set", "attackers.lifetime_s=5", "--json"]
+    assert main([small, *few, "--set", "attackers.close=true"]) == 0
+    told = json.loads(capsys.readouterr().out)["runs"][0]
+    silent = told["traffic"]["silent"]
+    assert silent["packets_received"] > 0
+    assert silent["packets_sent"] == 0
+    assert silent["sent"] > 0
+    assert told["hosts"] > 60, "they come again under new names"
+    assert told["packets_published"][-1]["in_watch"] > 0.5
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interrupt_prints_what_there_is(small: str, jobs: str) -> None:
     command = [sys.executable, "-m", "srpnode.sim.command", small, "--set", "duration_s=100000", "--json"]

@@ -21,7 +21,7 @@ HARD = {"none": 0.2, "full_cone": 0.2, "address_restricted": 0.2, "port_restrict
 
 def run(seed: int, **changes: Any) -> dict[str, Any]:
     result = simulate(complete({**SMALL, **changes}), seed)
-    for name in ("wall_s", "events_per_s"):
+    for name in ("wall_s", "events_per_s", "peak_memory_bytes"):
         del result[name]
     return result
 
@@ -72,6 +72,15 @@ def test_peers_find_their_nat(kind: str, wanted: int) -> None:
     node = experiment.world.node(experiment.introducers[0])
     assert node is not None
     assert [peer["natType"] for peer in node.peers() if not peer["indexed"]] == [wanted] * 8
+
+
+def test_peers_list_some_of_the_introducers() -> None:
+    peers = {"count": 8, "lifetime": "none", "start_over_s": 1, "table": 64}
+    experiment = Experiment(complete({**SMALL, "introducers": {"count": 6, "listed": 2}, "peers": peers}), 5)
+    experiment.world.run(15_000_000)
+    listed = {host: experiment.world.node(host).gauges()["indexed"] for host in experiment.identity}  # type: ignore[union-attr]
+    assert [listed[host] for host in experiment.introducers] == [5] * 6
+    assert [count for host, count in listed.items() if host not in experiment.introducers] == [2] * 8
 
 
 def test_ports_run_out() -> None:
