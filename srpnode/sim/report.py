@@ -143,6 +143,10 @@ def text(title: str, results: list[Result]) -> str:
         if name in figures:
             mean, half = figures[name]
             lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}".rstrip())
+    for name, (mean, half) in figures.items():
+        if name.startswith("away_"):
+            label, factor, unit = name.replace("_", " "), 1 if "after" in name else 100, "s" if "after" in name else "%"
+            lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}")
     for i, fault in enumerate(results[0]["recovery"]):
         same = [result["recovery"][i] for result in results]
         lines.append(
@@ -154,10 +158,6 @@ def text(title: str, results: list[Result]) -> str:
         f"  memory: {core['peers'] / 1000:.1f} kB a peer's core, {core['introducers'] / 1e6:.1f} MB an introducer's,"
         f" {max(r['peak_memory_bytes'] for r in results) / 1e6:.0f} MB the largest process"
     )
-    for name, (mean, half) in figures.items():
-        if name.startswith("away_"):
-            label, factor, unit = name.replace("_", " "), 1 if "after" in name else 100, "s" if "after" in name else "%"
-            lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}")
     lines.append(f"  {events} events in {wall:.1f} s of computing, {events / wall if wall else 0:.0f} a second")
     lines.append("  runs: " + ", ".join(f"{r['seed']}:{r['trace']}" for r in results[:4]) + (" …" if len(results) > 4 else ""))
     return "\n".join(lines)

@@ -463,6 +463,43 @@ def test_work_for_summaries_is_bounded() -> None:
     assert only(world.send(modest, modest.sync(codec.encode_summary("cd", bytes(20), [bytes(20)] * 16))), codec.SYNC) != []
 
 
+@pytest.mark.parametrize("greedy_peers", [20, 150])
+def test_a_late_joiner_is_served_in_a_storm(greedy_peers: int) -> None:
+    """So many proven peers ask without end, for summaries and for everything, at more than twice what the node does: its work
+    stays within a second's, each gets its share, and who joins in the middle gets what it lacks."""
+    world = World(control_per_minute=0, replicated_per_minute=0, peers=1024, sync_jobs=16)
+    ids = some_ids(400)
+    put(world, ids)
+    world.node.set_limits()
+    greedy = [late_joiner(world, f"203.0.{i // 200}.{i % 200 + 1}") for i in range(greedy_peers)]
+    rng = random.Random(7)
+
+    def storm(second: int) -> None:
+        for i in range(90_000 // greedy_peers):
+            for peer in rng.sample(greedy, 4):
+                nothing = codec.encode_summary("", named(f"{second} {i}")[:20], [None] * 16)
+                differs = codec.encode_summary(f"{i % 16:x}", named(f"{second} {i}")[:20], [bytes(20)] * 16)
+                world.send(peer, peer.sync(nothing if i % 16 == 0 else differs))
+
+    for second in range(3):
+        storm(second)
+        world.advance(1)
+    peer = late_joiner(world)
+    before = world.counters()
+    got: set[bytes] = set()
+    for second in range(3, 12):
+        world.send(peer, peer.summary(sorted(got)))
+        storm(second)
+        world.advance(1)
+        got |= {item.frame["packet_id"] for item in only(peer.received, codec.PUBLISH)}
+    assert got == set(ids)
+    assert world.changed(before).get("out_sync", 0) <= 9 * (1_000_000 // 32)
+    assert world.count("drop_sync_work") + world.count("drop_sync_summaries") > 10_000
+    for one in greedy:
+        assert len(only(one.received, codec.PUBLISH)) <= 512
+    inside.check(world.node)
+
+
 # --- two nodes ------------------------------------------------------------------------------------------------------
 
 
