@@ -150,7 +150,7 @@ class Limits:
         1_024, "Joins and connection pings that wait for their sender's proof of address.", 16, 1_000_000
     )
     return_routes: int = size(16_384, "Queries whose answers find their way back.", 16, 10_000_000)
-    sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 100_000)
+    sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 65_535)
     sync_per_minute: int = rate(
         512,
         "Stored packets sent to one peer by synchronisation, and half as many of clusters that are not its own. A peer drops "
@@ -169,7 +169,8 @@ class Limits:
     unproven_per_second: int = rate(
         40_000,
         "Pings and joins answered to endpoints whose address is not proven yet, in total. Half is for all of them, "
-        "three eighths for those not answered lately, an eighth for addresses where another endpoint is proven.",
+        "an eighth for those not answered lately, a quarter for those refused a moment ago, an eighth for addresses "
+        "where another endpoint is proven.",
     )
     bandwidth_out_bytes_per_second: int = rate(
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"

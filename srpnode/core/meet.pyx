@@ -608,7 +608,7 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
 
     if not claim_name(s, slot, message.requester_peer_id, False):
-        if p.flags & SRP_PEER_NAMED and not p.flags & SRP_PEER_INDEXED:
+        if not p.flags & SRP_PEER_INDEXED:
             park(s, d, True)
         return
     # One join of a peer for a subcluster: not by its id alone, or anybody could use it up by sending it first, nor by its

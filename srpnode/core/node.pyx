@@ -61,6 +61,7 @@ from srpnode.core.state cimport (
     Challenge,
     Deferred,
     Event,
+    Lately,
     Limits,
     Own,
     Parked,
@@ -156,7 +157,8 @@ cdef enum:
     SHARE_US = 15625
     SHARES_FROM = 640           # … when it is as large as that
     ANSWERED_US = 16000000
-    ANSWERED_BITS = 16          # for each place in the peer table
+    REFUSED_US = 2000000
+    LATELY_BITS = 16            # for each place in the peer table
     AHEAD = 32                  # datagrams whose memory is fetched before the first of them is handled
 
 # --- receiving ----------------------------------------------------------------------------------------------------------
@@ -216,49 +218,64 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
             return False
     return True
 
-cdef bint may_ask(State *s, srp_datagram *d, uint64_t endpoint) noexcept nogil:
-    """Whether a stranger's ping or join is looked at in this second: fairness among those that share `unproven_per_second`.
+cdef void turn_lately(Lately *l, int64_t now_us) noexcept nogil:
+    """One of two Bloom filters of two bits is emptied each period: an endpoint is known for one to two of them."""
+    cdef uint64_t *older = l.before
+    cdef size_t size = (<size_t>l.mask + 1) // 8
+    if now_us - l.turned_us < l.period_us:
+        return
+    if l.before_used:  # memory that nobody used is not touched
+        memset(older, 0, size)
+    if now_us - l.turned_us >= 2 * l.period_us and l.recent_used:
+        memset(l.recent, 0, size)
+        l.recent_used = 0
+    l.before = l.recent
+    l.before_used = l.recent_used
+    l.recent = older
+    l.recent_used = 0
+    l.turned_us = now_us
 
-    Who was not answered lately comes before those who were: half is for all, the next three eighths for newcomers, the last
-    eighth for endpoints at addresses where a peer has proved itself. So a flood that forges its sources over and over leaves room,
-    and a client that is known by its main socket is heard from its probe socket. A large limit is given out in 64 parts of a second:
+cdef bint has_lately(Lately *l, uint64_t endpoint) noexcept nogil:
+    cdef uint32_t a = <uint32_t>endpoint & l.mask, b = <uint32_t>(endpoint >> 32) & l.mask
+    return (l.recent[a >> 6] >> (a & 63)) & (l.recent[b >> 6] >> (b & 63)) & 1 \
+        or (l.before[a >> 6] >> (a & 63)) & (l.before[b >> 6] >> (b & 63)) & 1
+
+cdef void note_lately(Lately *l, uint64_t endpoint) noexcept nogil:
+    cdef uint32_t a = <uint32_t>endpoint & l.mask, b = <uint32_t>(endpoint >> 32) & l.mask
+    l.recent[a >> 6] |= <uint64_t>1 << (a & 63)
+    l.recent[b >> 6] |= <uint64_t>1 << (b & 63)
+    l.recent_used = 1
+
+cdef bint may_ask(State *s, srp_datagram *d, uint64_t endpoint) noexcept nogil:
+    """Whether a stranger's ping or join is looked at now: fairness among those that share `unproven_per_second`.
+
+    Half is for all, an eighth for those that were not answered lately, a quarter for those that asked a moment ago and were
+    refused, as a client does and a flood from forged sources hardly, the last eighth for addresses where a peer has proved itself:
+    a client that is known by its main socket is heard from its probe socket. A large limit is given out in 64 parts of a second:
     the answers to a whole second's share, at once, would be a queue in which everybody waits.
     """
-    cdef uint32_t most = s.limits.unproven_per_second, bit, other
+    cdef uint32_t most = s.limits.unproven_per_second
+    cdef uint64_t eighths = 8
     if most == 0:
         return True
     if s.now.mono_us - s.unproven_at_us >= (SHARE_US if most >= SHARES_FROM else 1000000):
         s.unproven_at_us = s.now.mono_us
         s.unproven_used = 0
+        turn_lately(&s.answered, s.now.mono_us)
+        turn_lately(&s.refused, s.now.mono_us)
     if most >= SHARES_FROM:
         most = most // SHARES
-    bit = <uint32_t>endpoint & s.answered_mask
-    other = <uint32_t>(endpoint >> 32) & s.answered_mask
     if srp_tally_get(&s.peers.addresses, d.addr) == 0:
-        most = (most + 1) // 2 if was_answered(s, bit, other) else <uint32_t>((7 * <uint64_t>most + 7) // 8)
-    if s.unproven_used >= most:
+        if has_lately(&s.answered, endpoint):
+            eighths = 4
+        else:
+            eighths = 7 if has_lately(&s.refused, endpoint) else 5
+    if s.unproven_used >= <uint32_t>((eighths * most + 7) // 8):
+        note_lately(&s.refused, endpoint)
         return False
     s.unproven_used += 1
-    s.answered_any = 1
-    s.answered[bit >> 6] |= <uint64_t>1 << (bit & 63)
-    s.answered[other >> 6] |= <uint64_t>1 << (other & 63)
+    note_lately(&s.answered, endpoint)
     return True
-
-cdef bint was_answered(State *s, uint32_t bit, uint32_t other) noexcept nogil:
-    """Two bits of a Bloom filter, in one of two that are used in turn: for 16 to 32 seconds."""
-    return (s.answered[bit >> 6] >> (bit & 63)) & (s.answered[other >> 6] >> (other & 63)) & 1 \
-        or (s.answered_before[bit >> 6] >> (bit & 63)) & (s.answered_before[other >> 6] >> (other & 63)) & 1
-
-cdef void turn_answered(State *s) noexcept nogil:
-    cdef uint64_t *older = s.answered_before
-    cdef uint8_t dirty = s.answered_before_any
-    s.answered_before = s.answered
-    s.answered_before_any = s.answered_any
-    s.answered = older
-    s.answered_any = 0
-    if dirty:
-        memset(older, 0, (<size_t>s.answered_mask + 1) // 8)
-    s.answered_at_us = s.now.mono_us
 
 cdef void from_stranger(State *s, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """An unproven source: only ping, pong and join, and at most three bytes back for each byte (RFC 9000, section 8)."""
@@ -416,8 +433,6 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     s.slot_at = s.slot % SRP_SLOTS
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
-        if now.mono_us - s.answered_at_us >= ANSWERED_US:
-            turn_answered(s)
         s.fan_out_used = 0
         s.sync_work_used = 0
     renew_ids(s)
@@ -460,7 +475,7 @@ cdef class Node:
         cdef uint8_t *at
         cdef size_t total
         cdef uint32_t configured = <uint32_t>len(indexed_peers) + spare_peers
-        cdef uint32_t gate, small, routes, meters, parked_sets, answered
+        cdef uint32_t gate, small, routes, meters, parked_sets, lately
         cdef uint8_t digest[32]
         cdef srp_part part[2]
         cdef uint8_t label = 1
@@ -483,7 +498,7 @@ cdef class Node:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
         if selection not in ("weighed", "reference"):
             raise ValueError("selection: weighed or reference")
-        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
+        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs >= 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         if app_bytes != 0:
@@ -496,11 +511,11 @@ cdef class Node:
         routes = srp_recent_cells(return_routes)
         meters = srp_recent_cells(meter_entries)
         parked_sets = srp_pow2((parked + 1) // 2) if parked else 0
-        answered = srp_pow2(ANSWERED_BITS * peers) if peers > 4 else 64
+        lately = srp_pow2(LATELY_BITS * peers) if peers > 4 else 64
         slab = <uint64_t>queue_datagrams * 256 + 16 * <uint64_t>SRP_DATAGRAM_MAX if queue_bytes == 0 else queue_bytes
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
-            + sizeof(Parked) * 2 * <size_t>parked_sets + <size_t>answered // 4 + sizeof(SyncJob) * <size_t>sync_jobs \
+            + sizeof(Parked) * 2 * <size_t>parked_sets + <size_t>lately // 2 + sizeof(SyncJob) * <size_t>sync_jobs \
             + sizeof(Deferred) * <size_t>deferred_joins \
             + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + app_bytes \
             + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + (32 * <size_t>unpublished if app_bytes else 0) \
@@ -559,9 +574,14 @@ cdef class Node:
         srp_meter_init(&s.join_targets, <srp_meter_cell *>carve(&at, sizeof(srp_meter_cell) * <size_t>meters), meters)
         s.parked = <Parked *>carve(&at, sizeof(Parked) * 2 * <size_t>parked_sets)
         s.parked_sets = parked_sets
-        s.answered = <uint64_t *>carve(&at, <size_t>answered // 8)
-        s.answered_before = <uint64_t *>carve(&at, <size_t>answered // 8)
-        s.answered_mask = answered - 1
+        s.answered.recent = <uint64_t *>carve(&at, <size_t>lately // 8)
+        s.answered.before = <uint64_t *>carve(&at, <size_t>lately // 8)
+        s.refused.recent = <uint64_t *>carve(&at, <size_t>lately // 8)
+        s.refused.before = <uint64_t *>carve(&at, <size_t>lately // 8)
+        s.answered.mask = s.refused.mask = lately - 1
+        s.answered.period_us = ANSWERED_US
+        s.refused.period_us = REFUSED_US
+        s.answered.turned_us = s.refused.turned_us = mono_us
         s.job = <SyncJob *>carve(&at, sizeof(SyncJob) * <size_t>sync_jobs)
         s.jobs = sync_jobs
         s.deferred = <Deferred *>carve(&at, sizeof(Deferred) * <size_t>deferred_joins)

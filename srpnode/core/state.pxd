@@ -214,6 +214,15 @@ ctypedef struct Event:
     uint8_t peer_id[32]
     uint8_t cluster[8]
 
+ctypedef struct Lately:                 # endpoints of a period or two, as bits
+    uint64_t *recent
+    uint64_t *before
+    uint32_t mask
+    uint8_t recent_used
+    uint8_t before_used
+    int64_t period_us
+    int64_t turned_us
+
 ctypedef struct State:
     # identity
     uint8_t peer_id[32]
@@ -290,12 +299,8 @@ ctypedef struct State:
     int64_t second_at_us
     uint32_t unproven_used
     int64_t unproven_at_us
-    uint64_t *answered                  # strangers that were, as bits
-    uint64_t *answered_before
-    uint32_t answered_mask
-    uint8_t answered_any
-    uint8_t answered_before_any
-    int64_t answered_at_us              # when these two were exchanged last
+    Lately answered                     # strangers that were
+    Lately refused
     uint32_t sync_work_used
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
     # times of the main loop

@@ -62,6 +62,7 @@ class Experiment:
         self.packets: list[int] = []
         self.sizes: list[tuple[int, int, int]] = []
         self.joins = self.leaves = 0
+        self.slept: list[tuple[float, int, int, int]] = []  # for how long (as planned), host, from, until
         self.flooders: list[int] = []
         self.shouts = 0
         self.wall_s = 0.0
@@ -276,6 +277,8 @@ class Experiment:
                 # Who slept wakes up within a tenth of the time; who restarts is back at once.
                 spread = us(fault["for_s"]) * i // (10 * len(victims)) if kind == "away" else 0
                 world.at(until + spread, functools.partial(self.back, host))
+                if kind == "away":
+                    self.slept.append((fault["for_s"], host, world.now_us, until + spread))
 
     def back(self, host: int) -> None:
         """A host that was off comes back, unless it has left for good meanwhile."""
@@ -322,6 +325,7 @@ class Experiment:
             "core_bytes": {GROUP_NAMES[group]: self._core_bytes(group) for group in (INTRODUCERS, PEERS)},
             "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "counters": counters,
+            "away": self._missed(),
             "packets_published": packets,
             "recovery": [self._recovery(fault, packets) for fault in self.scenario["fault"]],
         }
@@ -355,6 +359,31 @@ class Experiment:
             if node is not None and (host in self.introducers) == (group == INTRODUCERS):
                 return node.table_bytes
         return 0
+
+    def _missed(self) -> list[dict[str, Any]]:
+        """For each sleep: what was published meanwhile, and what part of it arrived how long after waking."""
+        rows = []
+        for for_s in sorted({for_s for for_s, *_ in self.slept}):
+            wanted, late_s = 0, []
+            for _, host, since_us, until_us in (sleep for sleep in self.slept if sleep[0] == for_s):
+                for number in self.packets:
+                    at_us = self.world.published_at(number)
+                    if since_us <= at_us < until_us and until_us < self.world.now_us:
+                        delay_us = self.world.delay_of(number, host)
+                        wanted += delay_us is not None
+                        if delay_us is not None and delay_us >= 0:
+                            late_s.append((at_us + delay_us - until_us) / 1e6)
+            late_s.sort()
+            rows.append(
+                {
+                    "for_s": for_s,
+                    "wanted": wanted,
+                    "got": len(late_s),
+                    "half_after_s": late_s[len(late_s) // 2] if late_s else None,
+                    "last_after_s": late_s[-1] if late_s else None,
+                }
+            )
+        return rows
 
     def _counters(self, group: int) -> dict[str, int]:
         """Counters of the cores of a group that are on now."""

@@ -45,6 +45,13 @@ def per_run(result: Result) -> dict[str, float]:
         "packet_bytes_per_peer_s": packet_bytes / online,
         "introducer_bytes_per_s": traffic["introducers"]["sent_bytes"] / (traffic["introducers"]["online_s"] or 1),
     }
+    for row in result["away"]:
+        name = f"{row['for_s']:g}"
+        if row["wanted"]:
+            figures[f"away_{name}_s"] = row["got"] / row["wanted"]
+        if row["got"]:
+            figures[f"away_{name}_s_half_after_s"] = row["half_after_s"]
+            figures[f"away_{name}_s_last_after_s"] = row["last_after_s"]
     if packets:
         wanted = sum(packet["wanted"] for packet in packets) or 1
         hops = [sum(column) for column in zip(*(packet["hops"] for packet in packets), strict=True)]
@@ -147,6 +154,10 @@ def text(title: str, results: list[Result]) -> str:
         f"  memory: {core['peers'] / 1000:.1f} kB a peer's core, {core['introducers'] / 1e6:.1f} MB an introducer's,"
         f" {max(r['peak_memory_bytes'] for r in results) / 1e6:.0f} MB the largest process"
     )
+    for name, (mean, half) in figures.items():
+        if name.startswith("away_"):
+            label, factor, unit = name.replace("_", " "), 1 if "after" in name else 100, "s" if "after" in name else "%"
+            lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}")
     lines.append(f"  {events} events in {wall:.1f} s of computing, {events / wall if wall else 0:.0f} a second")
     lines.append("  runs: " + ", ".join(f"{r['seed']}:{r['trace']}" for r in results[:4]) + (" …" if len(results) > 4 else ""))
     return "\n".join(lines)

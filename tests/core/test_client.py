@@ -162,6 +162,22 @@ class TestAttempts:
             assert min(sockets.values()) > 1.2
             assert max(sockets.values()) < 1.7  # the answer has time to come
 
+    def test_who_is_reached_is_told_our_cluster_twice(self) -> None:
+        """What reached it may have been a pong, which names none, and one ping may be lost."""
+        world = self.peer()
+        other = Peer("198.51.100.8", cluster=CLUSTER, subcluster=SUB)
+        sent = world.send(self.CONFIGURED, self.CONFIGURED.intro(other, subcluster=SUB, wall_ms=world.wall_ms))
+        (ping,) = only(sent, codec.PING)
+        assert world.node.app_events() == []
+        sent = world.send(other, other.pong(ping, isConnection=True))
+        assert [event[:2] for event in world.node.app_events()] == [("join", other.peer_id)]
+        for _ in range(400):
+            world.pass_time(0.005)
+            sent += world.tick()
+        named = [item for item in only(sent, codec.PING) if item.to == other.endpoint]
+        assert [item.frame["subcluster_id"] for item in named] == [SUB, SUB]
+        assert all(item.message["isConnection"] for item in named)
+
     def test_in_all(self) -> None:
         world = self.peer(attempts_per_minute=32)
         sent = self.aim(world, self.CONFIGURED, [Peer(f"198.{i}.100.1", 4000) for i in range(50)])

@@ -509,7 +509,7 @@ def test_ejection_prefers_what_nobody_here_wants() -> None:
 def test_large_packet_ejects_several_small_ones() -> None:
     world = World(cache_max_bytes=16_384, replicated_per_minute=0)
     sender, *_ = world.connect_many(5)
-    fill(world, sender, 6)
+    fill(world, sender, 100)
     before = world.counters()
     sent = world.send(sender, sender.publish(b"x" * 1024, sig=b"s" * 64))
     changed = world.changed(before)

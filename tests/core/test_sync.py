@@ -423,15 +423,15 @@ def test_packets_that_go_while_they_are_sent(seed: int) -> None:
 
 def test_last_sent_and_the_next_are_ejected_together() -> None:
     """Their places are free, and their blocks another packet's: the job goes on with what is left of the cluster."""
-    world = World(replicated_per_minute=0, cache_max_bytes=16_384, sync_per_minute=0)  # 129 blocks of 128 bytes
+    world = World(replicated_per_minute=0, cache_max_bytes=20_000, sync_per_minute=0)  # 126 blocks of 160 bytes
     source = world.connect(Peer("198.51.100.250"))
-    blocks = [2, 2, 2, 2, 8, 2, *[2] * 53, 3]
+    blocks = [2, 2, 1, 2, 7, 2, *[2] * 53, 3]
     digit = NODE_ID[0] >> 4 ^ 15  # what is ejected is farthest from the node
     first = some_ids(5, f"{NODE_ID[0] ^ 0xFF:02x}") + some_ids(15, f"{NODE_ID[0] ^ 0xF0:02x}")
     near = NODE_ID.hex()[0]
     for i, (size, packet_id) in enumerate(zip(blocks, first + some_ids(20, near) + some_ids(20, f"{int(near, 16) ^ 1:x}"), strict=True)):
-        data = source.publish(b"%02d" % i + bytes(128 * size - 148 - 10), packet_id=packet_id, usr1=None, hops=16)
-        assert (len(data) + 127) // 128 == size
+        data = source.publish(b"%02d" % i + bytes(160 * size - 148 - 10), packet_id=packet_id, usr1=None, hops=16)
+        assert (len(data) + 159) // 160 == size
         world.send(source, data)
     assert world.cached() == len(blocks)
     peer = late_joiner(world, cluster=named("cluster"))

@@ -4,10 +4,10 @@
 
 One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. Its
 limit that stands for a machine's speed, unproven_per_second, is scaled with it. The attacker has what is left of that core, with
-the least priority; honest peers and this program have another. Before the honest peers start, the flood runs alone as fast as
-the attacker can: S divided by the CPU time that the node spends on each datagram is its capacity for that flood. The flood then
-runs at T times the capacity, or as near as the attacker comes, until the last event has arrived or a minute is over. Everything
-stays on loopback.
+the least priority; honest peers and this program have another. First the flood runs alone as fast as the attacker can, against
+a node without limits: S divided by the CPU time that it spends on each datagram is its capacity for that flood. Then against
+the node as it is, which refuses most of it; and then, while the honest peers are there, at T times the capacity, or as near as the
+attacker comes, until the last event has arrived or a minute is over. Everything stays on loopback.
 """
 
 from __future__ import annotations
@@ -50,6 +50,19 @@ ALONE_S: Final = 4.0
 FLOOD_MAX_S: Final = 300.0
 PAIRS_AMONG: Final = 5
 ATTACKER_NICE: Final = 19
+UNLIMITED: Final = tuple(
+    f"{name} = 0"
+    for name in (
+        "unproven_per_second",
+        "replicated_per_minute",
+        "address_per_minute",
+        "prefix_per_minute",
+        "introductions_per_minute",
+        "relayed_joins_per_minute",
+        "sync_per_minute",
+        "sync_summaries_per_minute",
+    )
+)
 ENOUGH: Final = 0.99  # of the events
 
 
@@ -75,7 +88,8 @@ class Run:
     ping_sent: int = 0
     ping_ms: list[float] = field(default_factory=list)
     memory_kb: list[int] = field(default_factory=list)  # before the flood, after it alone, at the end
-    alone_us: float = 0.0  # CPU of the node for each datagram of the flood, kernel included
+    served_us: float = 0.0  # CPU of a node without limits for each datagram of the flood alone, kernel included
+    alone_us: float = 0.0  # and of the node as it is
     others_idle: float = 0.0  # part of the time that the honest peers' core had nothing to do
     drops: dict[str, int] = field(default_factory=dict)
 
@@ -93,7 +107,7 @@ class Run:
             "ping p50, p99 ms": f"{quantile(self.ping_ms, 0.5):.2f}, {quantile(self.ping_ms, 0.99):.2f}",
             "unloaded p50, p99 ms": f"{quantile(self.unloaded_ms, 0.5):.2f}, {quantile(self.unloaded_ms, 0.99):.2f}",
             "memory MB": ", ".join(f"{kb / 1024:.1f}" for kb in self.memory_kb),
-            "flood alone, CPU us each": round(self.alone_us, 2),
+            "flood alone, CPU us each": f"{self.served_us:.2f} without limits, {self.alone_us:.2f} with",
             "honest peers' core idle": f"{self.others_idle:.0%}",
             "drops": ", ".join(f"{name} {n}" for name, n in sorted(self.drops.items(), key=lambda item: -item[1])[:6]),
         }
@@ -146,9 +160,9 @@ class Counted:
         return time.monotonic() - self.at, machine.cpu_s(self.node.pid) - self.cpu, handled - self.handled, lost - self.lost
 
 
-def measure_capacity(result: Run, node: sut.SrpNode) -> None:
-    """Alone, as fast as it goes. Where the attacker is the slower one the node's own idle time is scaled away."""
-    attacker = flood(result.workload, node.entries, 0, FLOOD_MAX_S)
+def cost_us(workload: str, node: sut.SrpNode) -> float:
+    """CPU time for each datagram of a flood alone, as fast as it goes."""
+    attacker = flood(workload, node.entries, 0, FLOOD_MAX_S)
     try:
         before = Counted(node)
         while before.since()[2] < 1000:  # its peers prove themselves first
@@ -157,10 +171,20 @@ def measure_capacity(result: Run, node: sut.SrpNode) -> None:
         before = Counted(node)
         time.sleep(ALONE_S)
         _, used, handled, _ = before.since()
-        result.alone_us = 1e6 * used / max(handled, 1)
-        result.capacity = result.share * 1e6 / result.alone_us
+        return 1e6 * used / max(handled, 1)
     finally:
         end(attacker)
+
+
+def measure_capacity(result: Run, net: str) -> None:
+    """What a node that refuses nothing would serve in a second."""
+    node = sut.SrpNode((f"{net}.0.6", f"{net}.0.7"), f"{net}.0.8", sut.Settings(limits=UNLIMITED))
+    try:
+        with machine.share(node.pid, result.share):
+            result.served_us = cost_us(result.workload, node)
+            result.capacity = result.share * 1e6 / result.served_us
+    finally:
+        node.close()
 
 
 def run(
@@ -174,6 +198,8 @@ def run(
         if not any(line.startswith("unproven_per_second") for line in limits):
             limits = (*limits, f"unproven_per_second = {int(Limits().unproven_per_second * share)}")
         with machine.on(nodes_core):
+            if WORKLOADS[workload]:
+                measure_capacity(result, net)
             node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
         stack.callback(node.close)
         stack.enter_context(machine.share(node.pid, share))
@@ -184,7 +210,7 @@ def run(
         result.memory_kb = [machine.memory_kb(node.pid)]
         if WORKLOADS[workload]:
             with machine.on(nodes_core):
-                measure_capacity(result, node)
+                result.alone_us = cost_us(workload, node)
             result.memory_kb.append(machine.memory_kb(node.pid))
             with machine.on(nodes_core):
                 attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=True)

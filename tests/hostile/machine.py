@@ -10,6 +10,7 @@ from typing import Final
 
 CPU_GROUPS: Final = Path("/sys/fs/cgroup/cpu")  # version 1
 PERIOD_US: Final = 5_000
+QUOTA_LEAST_US: Final = 1_000  # of the kernel
 
 
 def memory_kb(pid: int) -> int:
@@ -53,15 +54,16 @@ def on(where: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def share(pid: int, of_core: float) -> Iterator[None]:
-    """The process gets at most this part of a core, in turns of 5 ms: a slower machine, that one attacker can outrun."""
+    """The process gets at most this part of a core, in turns of some 5 ms: a slower machine, that one attacker can outrun."""
     group = CPU_GROUPS / f"srpnode-{pid}"
     if of_core >= 1:
         yield
         return
     group.mkdir()
     try:
-        (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-        (group / "cpu.cfs_quota_us").write_text(str(int(PERIOD_US * of_core)))
+        quota_us = max(int(PERIOD_US * of_core), QUOTA_LEAST_US)
+        (group / "cpu.cfs_period_us").write_text(str(int(quota_us / of_core)))
+        (group / "cpu.cfs_quota_us").write_text(str(quota_us))
         (group / "cgroup.procs").write_text(str(pid))
         yield
     finally:

@@ -22,7 +22,7 @@ def flood(world: World, sources: int, first: int = 0) -> int:
 
 def flooded() -> World:
     """All of the flood's sources have been answered once, and a new second begins."""
-    world = World(unproven_per_second=LIMIT, peers=1000)
+    world = World(unproven_per_second=LIMIT, peers=20_000)
     for _ in range(10):
         flood(world, 300)
         world.pass_time(1)
@@ -41,7 +41,18 @@ def test_a_newcomer_comes_before_those_that_were_answered() -> None:
 def test_newcomers_share_what_is_theirs() -> None:
     world = flooded()
     flood(world, 300)
-    assert flood(world, 300, first=100_000) == LIMIT * 7 // 8 - LIMIT // 2
+    assert flood(world, 300, first=100_000) == LIMIT * 5 // 8 - LIMIT // 2
+
+
+def test_who_was_refused_and_asks_again_comes_first() -> None:
+    """A client repeats its ping within two seconds; a flood from so many sources that none comes again does not."""
+    world = World(unproven_per_second=LIMIT, peers=20_000)
+    newcomers = [Peer("203.0.113.7", 9000 + i) for i in range(LIMIT // 4)]
+    flood(world, 300)
+    assert not any(world.send(peer.endpoint, peer.ping()) for peer in newcomers)
+    world.pass_time(1)
+    assert flood(world, 300, first=1000) == LIMIT * 5 // 8
+    assert all(world.send(peer.endpoint, peer.ping()) for peer in newcomers)
 
 
 def test_the_probe_socket_of_a_known_client_is_answered() -> None:
@@ -49,9 +60,9 @@ def test_the_probe_socket_of_a_known_client_is_answered() -> None:
     world = World(unproven_per_second=LIMIT)
     client = world.connect(Peer("203.0.113.7", 9000))
     world.pass_time(1)
-    assert flood(world, 300) == LIMIT * 7 // 8
+    assert flood(world, 300) == LIMIT * 5 // 8
     probe = Peer("203.0.113.7", 9001)
-    for _ in range(LIMIT // 8):
+    for _ in range(LIMIT * 3 // 8):
         assert only(world.send(probe.endpoint, probe.ping(isReflection=True, isProbe=True)), codec.PONG)
     assert not world.send(probe.endpoint, probe.ping(isReflection=True, isProbe=True))
     assert only(world.send(client, client.ping()), codec.PONG)
@@ -76,7 +87,7 @@ def test_what_was_answered_is_forgotten() -> None:
     world.pass_time(40)
     world.tick()
     world.pass_time(40)
-    assert flood(world, 300) == LIMIT * 7 // 8
+    assert flood(world, 300) == LIMIT * 5 // 8
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -89,8 +100,8 @@ def test_the_smallest_limits_let_somebody_in(limit: int) -> None:
 
 def test_a_large_limit_is_given_out_in_parts() -> None:
     """Else the answers to a second's flood would all stand in the queue before an honest peer's."""
-    world = World(unproven_per_second=6400, peers=1000)
-    assert flood(world, 1000) == 100 * 7 // 8 + 1
+    world = World(unproven_per_second=6400, peers=20_000)
+    assert flood(world, 1000) == 100 * 5 // 8 + 1
     answered = 0
     for i in range(64):
         world.pass_time(1 / 64)
