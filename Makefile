@@ -86,7 +86,7 @@ reference: test-tools
 
 lint: build test-tools
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy --strict --explicit-package-bases srpnode tests
+	$(VENV)/bin/mypy --strict --explicit-package-bases srpnode tests bench
 	$(if $(C_FILES),gcc $(C_FLAGS) -fsyntax-only $(C_FILES))
 
 # conf/srpnode.toml and its man page are written from the schema; a test compares them.
@@ -156,7 +156,8 @@ memcheck: build test-tools
 lab: build test-tools
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m tests.lab $(ARGS)
 
-bench: build
+# The reference peer needs Node.js; coturn and valgrind are used where they are installed, the output says when they are not.
+bench: build test-tools
 	$(VENV)/bin/python bench/run.py $(ARGS)
 
 clean:

@@ -1,7 +1,9 @@
 """Start and memory of a node: what it takes before any datagram, for each peer and for each cached byte."""
 
+import json
 import socket
 import statistics
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ READY_TIMEOUT_S = 10.0
 SETTLE_S = 1.0
 IDLE_S = 2.0
 PEERS = 20_000
-CACHE_BYTES = 64_000_000
+CACHE_BYTES = 256_000_000
 PACKET_BYTES = 1421
 BARS = {  # figure -> (unit, at most)
     "start to READY": ("s", 0.3),
@@ -60,26 +62,38 @@ def start(port: int, core: int | None) -> tuple[float, float, float]:
             return ready_s, server.resident_kb() * 1024 / 1e6, (server.cpu_s() - before) * 1e3 / IDLE_S
 
 
-def growth(load: Path, port: int, core: int | None, spec: servers.Spec, endpoints: int, *options: str) -> int:
-    """Bytes by which a node's resident memory grows while the load makes itself known and does what the options say."""
+def growth(
+    load: Path, port: int, core: int | None, spec: servers.Spec, endpoints: int, *options: str
+) -> tuple[int, dict[str, Any]]:
+    """Bytes by which a node's resident memory grows while the load makes itself known and does what the options say; and
+    what the node's status says of its identity then."""
     with Server(spec, port, core) as server:
         time.sleep(SETTLE_S)
         before = server.resident_kb()
         fixed = ["--endpoints", str(endpoints), "--count", "100", "--window", "64", *options]
         run_load(load, None, server, "ping", fixed, fanout=1, silent=False)
-        return (server.resident_kb() - before) * 1024
+        grown = (server.resident_kb() - before) * 1024
+        config = str(server.directory / "srpnode.toml")
+        asked = [*servers.srpnode_command(), "status", "--json", "-c", config]
+        done = subprocess.run(asked, capture_output=True, text=True, check=True)
+        return grown, json.loads(done.stdout)["identities"][0]
 
 
 def peer_bytes(load: Path, port: int, core: int | None) -> float:
     """Bytes for each peer of a peer table that is full."""
-    return growth(load, port, core, servers.node(peers=PEERS), PEERS) / PEERS
+    grown, status = growth(load, port, core, servers.node(peers=PEERS), PEERS)
+    return grown / int(status["peers"]["known"])
 
 
 def cache_overhead(load: Path, port: int, core: int | None) -> float:
-    """Per cent that a full cache takes beyond its configured size."""
+    """Per cent that a node with a full cache takes beyond the bytes of the packets that are in it, as they were received."""
     fill = CACHE_BYTES * 6 // 5 // PACKET_BYTES
     spec = servers.node(cache_bytes=CACHE_BYTES)
-    return (growth(load, port, core, spec, 100, "--fill", str(fill)) / CACHE_BYTES - 1) * 100
+    grown, status = growth(load, port, core, spec, 100, "--fill", str(fill))
+    held = int(status["cache"]["packets"]) * PACKET_BYTES
+    if held < CACHE_BYTES // 2:
+        raise RuntimeError(f"the cache holds {held} bytes of packets only, it was to be full")
+    return (grown / held - 1) * 100
 
 
 def text(found: dict[str, list[float]]) -> str:

@@ -300,6 +300,7 @@ static bool take_number(srp_message *message, unsigned key, double value, uint8_
 
 enum srp_verdict srp_message_read(const uint8_t *data, const srp_frame *frame, srp_message *message)
 {
+    _Static_assert(sizeof *message % 8 == 0, "whole words");
     srp_clear(message, sizeof *message);
     const uint8_t type = frame->type;
     if (type >= SRP_TYPES || schemas[type].count == 0) return SRP_OK;

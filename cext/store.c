@@ -476,11 +476,25 @@ uint32_t srp_store_below(const srp_store *s, const srp_prefix_digits *prefix)
     return n;
 }
 
-static void hash_id(SHA_CTX *sha, const uint8_t id[32])
+/* Ids on their way into a hash, as text: a call for each of them would cost as much as hashing it. */
+typedef struct id_text {
+    SHA_CTX *sha;
+    uint32_t used;
+    char text[64 * 16];
+} id_text;
+
+static void flush_ids(id_text *t)
 {
-    char text[64];
-    srp_hex(id, 32, text);
-    SHA1_Update(sha, text, sizeof text);
+    SHA1_Update(t->sha, t->text, t->used);
+    t->used = 0;
+}
+
+static void hash_id(id_text *t, const uint8_t id[32])
+{
+    srp_hex(id, 32, t->text + t->used);
+    t->used += 64;
+    if (t->used == sizeof t->text)
+        flush_ids(t);
 }
 
 /* One bucket: all ids below the prefix, sorted, as text. */
@@ -489,15 +503,19 @@ static void bucket_hash(srp_store *s, const srp_prefix_digits *prefix, srp_bucke
     uint32_t first, end;
     bool any = false;
     SHA_CTX sha;
+    id_text text;
+    text.sha = &sha;
+    text.used = 0;
     SHA1_Init(&sha);
     chains_of(s, prefix, &first, &end);
     for (uint32_t c = next_chain(s, first, end); c < end; c = next_chain(s, c + 1u, end))
         for (uint32_t e = s->chain[c]; e != SRP_NONE; e = s->entry[e].chain_next)
             if (starts_with(s->entry[e].id, prefix)) {
-                hash_id(&sha, s->entry[e].id);
+                hash_id(&text, s->entry[e].id);
                 any = true;
                 ++*work;
             }
+    flush_ids(&text);
     SHA1_Final(out->hash, &sha);
     out->state = any ? FULL : EMPTY;
 }
@@ -558,6 +576,9 @@ uint32_t srp_store_summary(srp_store *s, const srp_prefix_digits *prefix, uint8_
 bool srp_store_refresh(srp_store *s, uint32_t ids)
 {
     SHA_CTX *sha = (SHA_CTX *)(void *)s->refresh_sha;
+    id_text text;
+    text.sha = sha;
+    text.used = 0;
     uint32_t per_digit = 1u << (s->bits - 4u), work = 0;
     if (!s->refreshing) {
         if (!s->top_dirty)
@@ -580,10 +601,11 @@ bool srp_store_refresh(srp_store *s, uint32_t ids)
         const uint32_t *chain = &s->chain[(uint32_t)s->refresh_digit * per_digit];
         for (; s->refresh_chain < per_digit && work < ids * 16u; s->refresh_chain++, work++)
             for (uint32_t e = chain[s->refresh_chain]; e != SRP_NONE; e = s->entry[e].chain_next) {
-                hash_id(sha, s->entry[e].id);
+                hash_id(&text, s->entry[e].id);
                 s->refresh_any = true;
                 work += 16u;
             }
+        flush_ids(&text);
         if (s->refresh_chain < per_digit)
             return false;
         srp_bucket *top = &s->top_bucket[s->refresh_digit];

@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include "peers.h"
 
-#define SRP_BLOCK 128          /* bytes */
+#define SRP_BLOCK 160          /* bytes: nine hold a full packet of 1421 */
 #define SRP_NEWEST_PART 4      /* one part in so many of the blocks is for the newest packets */
 #define SRP_CHAIN_MAX 32       /* packets whose ids share the table's first bits */
 #define SRP_SUMMARY_LEVELS 3   /* levels of bucket hashes that are kept: 16, 256, 4096 */

@@ -67,6 +67,7 @@ enum srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *
 
 void srp_packet_init(srp_packet *packet, uint8_t type)
 {
+    _Static_assert(sizeof *packet % 8 == 0, "whole words");
     srp_clear(packet, sizeof *packet);
     packet->type = type;
     packet->clock = 1;

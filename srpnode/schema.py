@@ -150,7 +150,7 @@ class Limits:
         1_024, "Joins and connection pings that wait for their sender's proof of address.", 16, 1_000_000
     )
     return_routes: int = size(16_384, "Queries whose answers find their way back.", 16, 10_000_000)
-    sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 100_000)
+    sync_jobs: int = size(256, "Cache synchronisations served at the same time.", 1, 65_535)
     sync_per_minute: int = rate(
         512,
         "Stored packets sent to one peer by synchronisation, and half as many of clusters that are not its own. A peer drops "

@@ -40,7 +40,7 @@ def options() -> argparse.Namespace:
 
 def crowd(peers: int, cache_bytes: int) -> tuple[World, Any]:
     """A node that knows so many peers, in clusters of twenty, and a stopwatch for it."""
-    from tests.core import inside
+    from tests.core import inside  # built when it is first needed
 
     world = World(
         peers=min(max(2 * peers, 100_000), 1_000_000),
@@ -83,7 +83,7 @@ def template(row: str, peers: int) -> tuple[bytes, dict[str, Any]]:
     if row == "garbage":
         return b"\xff" + bytes(199), {"cluster": False}
     fields = ("subcluster_id", "previous_id", "packet_id", "next_id", "usr1", "usr2", "usr3")
-    everything = {name: named(name) for name in fields}
+    everything: dict[str, Any] = {name: named(name) for name in fields}
     everything["usr4"] = mark
     everything["cluster_id"] = named("published")
     if row == "stream":

@@ -188,17 +188,23 @@ cdef void choose_strangers(State *s, Choice *choice, uint32_t want, Choice *with
         choice.count += 1
 
 cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nogil:
-    """Adds one indexed peer, so that every packet reaches the other well-known nodes."""
-    cdef uint32_t i, n = s.peers.indexed_count, at, slot
+    """Adds one indexed peer, so that every packet reaches the other well-known nodes: if there is one, one that does not owe us an
+    answer."""
+    cdef uint32_t i, n = s.peers.indexed_count, at, slot, chosen = SRP_NONE
     if n == 0 or choice.count >= CHOOSE_MAX:
         return
     at = draw_below(s, n)
     for i in range(n if n < 8 else 8):
         slot = s.peers.indexed[(at + i) % n]
-        if proven(s, slot) and not among(without, slot):
-            choice.peer[choice.count] = slot
-            choice.count += 1
-            return
+        if not proven(s, slot) or among(without, slot):
+            continue
+        if chosen == <uint32_t>SRP_NONE or not silent(s, slot):
+            chosen = slot
+        if s.reference or not silent(s, slot):
+            break
+    if chosen != <uint32_t>SRP_NONE:
+        choice.peer[choice.count] = chosen
+        choice.count += 1
 
 cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
     """Our place among the well-known peers that answer, ourselves included, and how many they are."""

@@ -212,7 +212,7 @@ cdef uint32_t enough_introductions(State *s, uint64_t sub) noexcept nogil:
         return INTRODUCED_BY_PEERS
     at = srp_cluster_find(&s.peers, sub)
     if at != <uint32_t>SRP_NONE and s.peers.cluster[at].members > s.limits.introductions + 1:
-        return (s.limits.introductions + 2) // 3
+        return s.limits.introductions // 3 if s.limits.introductions > 3 else 1
     return s.limits.introductions
 
 cdef void introduce_to_many(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot, uint64_t sub, uint64_t cluster,
@@ -608,7 +608,7 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
 
     if not claim_name(s, slot, message.requester_peer_id, False):
-        if p.flags & SRP_PEER_NAMED and not p.flags & SRP_PEER_INDEXED:
+        if not p.flags & SRP_PEER_INDEXED:
             park(s, d, True)
         return
     # One join of a peer for a subcluster: not by its id alone, or anybody could use it up by sending it first, nor by its

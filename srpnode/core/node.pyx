@@ -498,7 +498,7 @@ cdef class Node:
             raise ValueError("keep_alive: 0.05 to 3600 seconds")
         if selection not in ("weighed", "reference"):
             raise ValueError("selection: weighed or reference")
-        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs > 1 << 16 or deferred_joins > 1 << 16 \
+        if gate_entries > 1 << 28 or meter_entries > 1 << 26 or parked > 1 << 20 or return_routes > 1 << 24 or sync_jobs >= 1 << 16 or deferred_joins > 1 << 16 \
                 or app_bytes > 1 << 30 or attempts > 1 << 12:
             raise ValueError("a table is larger than it may be")
         if app_bytes != 0:

@@ -73,6 +73,8 @@ cdef enum:
     STRATEGY_OPEN = 2
     STRATEGY_CONNECT = 3
     STRATEGY_PROXY = 4
+    STRATEGY_AGAIN = 5          # reached: one more ping that names the cluster, should the first be lost
+    AGAIN_US = 500000
     DEADLINE_US = 2048000
     OPENERS = 1024
     PORTS = 64512               # 1024 … 65535
@@ -307,10 +309,23 @@ cdef void ping_from(State *s, Attempt *a, uint16_t socket) noexcept nogil:
     send_connection_ping(s, a.addr, a.port, a.local, socket, a.cluster, a.subcluster)
     a.sent += 1
 
+cdef void name_ourselves(State *s, uint32_t slot, Attempt *a) noexcept nogil:
+    """The other side may have been reached by our pong alone, which names no cluster: this ping does."""
+    cdef srp_peer *p = &s.peers.peer[slot]
+    send_connection_ping(s, p.addr, p.port, p.local, p.socket, a.cluster, a.subcluster)
+
 cdef void work_on(State *s, Attempt *a) noexcept nogil:
     """What one attempt has to send by now."""
     cdef uint16_t socket
+    cdef uint32_t slot
     cdef int burst
+    if a.strategy == STRATEGY_AGAIN:
+        if s.now.mono_us >= a.deadline_us:
+            end_attempt(s, a)
+            slot = srp_peers_named(&s.peers, a.id)
+            if slot != <uint32_t>SRP_NONE and proven(s, slot):
+                name_ourselves(s, slot, a)
+        return
     if a.strategy == STRATEGY_PROXY or s.now.mono_us >= a.deadline_us:
         use_proxy(s, a)
         end_attempt(s, a)
@@ -404,11 +419,11 @@ cdef void reached(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogi
     if socket >= SRP_SOCKET_POOL:
         s.pool_owner[socket - SRP_SOCKET_POOL] = slot + 1
     a = attempt_for(s, peer_id)
-    if a == NULL:
+    if a == NULL or a.strategy == STRATEGY_AGAIN:
         return
     s.counter[SRP_COUNT_attempts_direct] += 1
-    # The other side may have been reached by our pong alone, which names no cluster: this ping does.
-    send_connection_ping(s, s.peers.peer[slot].addr, s.peers.peer[slot].port, s.peers.peer[slot].local, socket, a.cluster,
-                         a.subcluster)
+    name_ourselves(s, slot, a)
     met_peer(s, slot, a.cluster, a.subcluster)
-    end_attempt(s, a)
+    a.strategy = STRATEGY_AGAIN
+    a.next_us = a.deadline_us = s.now.mono_us + AGAIN_US
+    plan(s, a)

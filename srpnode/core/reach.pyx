@@ -434,6 +434,8 @@ cdef void settle_challenges(State *s) noexcept nogil:
             srp_peers_name(&s.peers, c.claimant, c.id)
             s.counter[SRP_COUNT_names_moved] += 1
             log_event(s, EVENT_NAME_MOVED, 0, claimant.addr, claimant.port, c.id)
+            # Its join has waited for this, and waits for an answer to a ping: the next would be in a keep-alive.
+            send_plain_ping(s, claimant.addr, claimant.port, claimant.local, claimant.socket)
             attempt = attempt_for(s, c.id)
             if attempt != NULL:
                 connect(s, c.claimant, attempt.nat_type)
@@ -639,8 +641,8 @@ cdef bint proves_alias(State *s, uint32_t slot, const char *ping_id) noexcept no
 cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """What a ping with a NAT type does for a proven peer: a connection ping, or the heartbeat of one that we forgot."""
     if not claim_name(s, slot, message.requester_peer_id, False):
-        if s.peers.peer[slot].flags & SRP_PEER_NAMED and not s.peers.peer[slot].flags & SRP_PEER_INDEXED:
-            park(s, d, False)  # a peer that was started anew: served once it has answered
+        if not s.peers.peer[slot].flags & SRP_PEER_INDEXED:
+            park(s, d, False)  # a peer that was started anew, or has moved: served once the name is its own
         return
     if SRP_HAS(message, SRP_KEY_UPTIME) and 0 <= message.uptime < 4e12:
         s.peers.peer[slot].uptime_s = <uint32_t>(message.uptime / 1000)

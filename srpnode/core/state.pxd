@@ -93,8 +93,10 @@ ctypedef struct SyncJob:
     uint16_t digits                     # buckets below the prefix that the peer lacks
     uint32_t entry                      # last sent of the cluster, and its serial
     uint32_t serial
+    uint32_t sent                       # packets
     uint64_t cluster[4]                 # keys
     uint8_t last_id[32]
+    int64_t since_us
     int64_t next_us
     srp_prefix_digits prefix
 

@@ -62,23 +62,28 @@ cdef enum:
     STEP_PACKETS = 4          # with so many packets (the reference handles some 700 datagrams a second)
     NO_SHARE_US = 1000000     # or that long after, when its peer has got its share
     AT_ONCE = 8               # so few packets need no job
+    LOOK = 32                 # jobs looked at for one that gives way,
+    MUCH = 64                 # if its peer has got so many packets
     WALK = 64                 # ids or packets looked at in one step
     REFRESH_US = 250000       # a changed cache is summarised again after that long,
-    REFRESH_LARGE_US = 500000 # or that long when it holds many packets
-    LARGE = 20000
+    REFRESH_ID_US = 40        # and so much longer for each id, as each costs some 0.1 us,
+    REFRESH_MAX_US = 3000000  # up to that
+    SMALL = 5000              # ids that are summarised before they are offered or compared,
+    FRESH_WITHIN_US = 300000  # if that does not take longer
     REFRESH_IDS = 512         # hashed in one slice
     SYNC_EVERY_US = 6000000
     SYNC_PAUSES_MAX = 7       # the pause doubles with each offer, up to 384 s
     SYNC_GATE_MS = 1000
     FILLING_US = 1500000
     WORK_PER_SECOND = 1000000 # ids hashed for summaries,
-    SHARE = 8                 # one peer gets this part of it
+    SHARE = 8                 # one peer gets this part of it,
+    LIGHT = 2048              # and so many in any case: half of the work is for those who ask for no more
     BASE_WORK = 32            # what a summary costs besides
 
 # --- summary ------------------------------------------------------------------------------------------------------------
 
 cdef void refresh_summary(State *s) noexcept nogil:
-    """Keeps the summary of the whole cache, which pongs carry, no older than a second, in slices."""
+    """Keeps the summary of the whole cache, which pongs carry, no older than REFRESH_MAX_US and a moment, in slices."""
     if s.now.mono_us < s.refresh_at_us:
         return
     if not (s.store.top_dirty or s.store.refreshing):
@@ -86,13 +91,16 @@ cdef void refresh_summary(State *s) noexcept nogil:
     if srp_store_refresh(&s.store, REFRESH_IDS + s.store.count // 256):
         s.refresh_at_us = s.now.mono_us
     if not s.store.refreshing:
-        s.refresh_at_us = s.now.mono_us + (REFRESH_US if s.store.count < LARGE else REFRESH_LARGE_US)
+        s.refresh_at_us = s.now.mono_us + REFRESH_US + REFRESH_ID_US * <int64_t>s.store.count
+        if s.refresh_at_us > s.now.mono_us + REFRESH_MAX_US:
+            s.refresh_at_us = s.now.mono_us + REFRESH_MAX_US
 
 cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
     """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
     ids += BASE_WORK
     turn_second(s, p)
-    if s.sync_work_used + ids > WORK_PER_SECOND or (p.sync_work != 0 and p.sync_work + ids > WORK_PER_SECOND // SHARE):
+    if s.sync_work_used + ids > (WORK_PER_SECOND if p.sync_work + ids <= LIGHT else WORK_PER_SECOND // 2) \
+            or (p.sync_work != 0 and p.sync_work + ids > WORK_PER_SECOND // SHARE):
         drop(s, SRP_DROP_sync_work)
         return False
     s.sync_work_used += ids
@@ -149,20 +157,36 @@ cdef void end_job(State *s, SyncJob *job) noexcept nogil:
     job.phase = FREE
     s.jobs_active -= 1
 
-cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
-    """A free job for the peer, or NULL (counted). The search goes on where the last one ended.
+cdef void make_room(State *s, uint32_t slot) noexcept nogil:
+    """All jobs are taken: a peer without one gets that of a peer that has several, or of one that has got its share of this minute,
+    or, if all are being served, of one that has got much already. Some are looked at, where the last search ended."""
+    cdef uint32_t i, worth, best_worth = 0
+    cdef SyncJob *job
+    cdef SyncJob *best = NULL
+    if s.peers.peer[slot].sync_jobs != 0 or not has_share(s, &s.peers.peer[slot], STORED):
+        return
+    for i in range(s.jobs if s.jobs < LOOK else LOOK):
+        job = &s.job[(s.job_next + i) % s.jobs]
+        if s.peers.peer[job.peer].sync_jobs > 1:
+            worth = 0xffffffffu
+        elif not has_share(s, &s.peers.peer[job.peer], STORED):
+            worth = 0xfffffffeu
+        else:
+            worth = job.sent
+        if worth >= MUCH and worth > best_worth:
+            best = job
+            best_worth = worth
+    s.job_next = (s.job_next + i) % s.jobs if s.jobs != 0 else 0
+    if best != NULL:
+        drop(s, SRP_DROP_sync_jobs)
+        end_job(s, best)
 
-    When there is none, a peer without one takes it from a peer with several.
-    """
+cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
+    """A free job for the peer, or NULL (counted). The search goes on where the last one ended."""
     cdef uint32_t i, at
     cdef SyncJob *job
-    if s.jobs_active == s.jobs and s.peers.peer[slot].sync_jobs == 0:
-        for i in range(s.jobs):
-            job = &s.job[(s.job_next + i) % s.jobs]
-            if s.peers.peer[job.peer].sync_jobs > 1:
-                drop(s, SRP_DROP_sync_jobs)
-                end_job(s, job)
-                break
+    if s.jobs_active == s.jobs:
+        make_room(s, slot)
     if s.jobs_active < s.jobs:
         for i in range(s.jobs):
             at = (s.job_next + i) % s.jobs
@@ -172,7 +196,7 @@ cdef SyncJob *new_job(State *s, uint32_t slot) noexcept nogil:
                 memset(job, 0, sizeof(SyncJob))
                 job.peer = slot
                 job.generation = s.peers.peer[slot].generation
-                job.next_us = s.now.mono_us
+                job.next_us = job.since_us = s.now.mono_us
                 s.peers.peer[slot].sync_jobs += 1
                 s.jobs_active += 1
                 return job
@@ -298,6 +322,7 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
             if not send_entry(s, p, entry):
                 return
             packets -= 1
+            job.sent += 1
         job.started = 1
         job.entry = entry
         job.serial = s.store.entry[entry].serial
@@ -315,8 +340,22 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
             if not send_entry(s, p, entry):
                 return
             packets -= 1
+            job.sent += 1
         job.started = 1
         memcpy(job.last_id, s.store.entry[entry].id, 32)
+
+cdef bint other_fills(State *s, uint32_t slot) noexcept nogil:
+    """Whether we are being brought up to date by another peer just now: this one's offer is taken up when that is over.
+
+    Who joins meets twenty peers within a second; asking all of them would bring every packet twenty times.
+    """
+    if s.now.mono_us >= s.filling_until_us or s.filling_from == slot:
+        return False
+    if s.peers.peer[s.filling_from].generation != s.filling_generation:
+        return False
+    s.fill_next = slot
+    s.fill_next_generation = s.peers.peer[slot].generation
+    return True
 
 cdef void work_on_jobs(State *s) noexcept nogil:
     """Serves the jobs whose time has come."""
@@ -337,11 +376,15 @@ cdef void work_on_jobs(State *s) noexcept nogil:
                 or not proven(s, job.peer):
             end_job(s, job)
         elif job.phase == WAITING:
-            if s.store.top_dirty or s.store.refreshing:
+            # Where packets keep coming the summary is never right: then an offer shows where to look, what is below is exact.
+            if (s.store.top_dirty or s.store.refreshing) and s.store.count < SMALL \
+                    and s.now.mono_us - job.since_us < FRESH_WITHIN_US:
                 s.refresh_at_us = 0
                 continue
             all.len = 0
-            send_summary(s, &s.peers.peer[job.peer], &all)
+            # An offer of one who lacks everything asks for everything, too.
+            if s.owns == 0 or s.reference or not other_fills(s, job.peer):
+                send_summary(s, &s.peers.peer[job.peer], &all)
             end_job(s, job)
         else:
             if not has_share(s, &s.peers.peer[job.peer], STORED):
@@ -351,19 +394,6 @@ cdef void work_on_jobs(State *s) noexcept nogil:
                 serve(s, job, STEP_PACKETS)
 
 # --- receiving ------------------------------------------------------------------------------------------------------------
-
-cdef bint other_fills(State *s, uint32_t slot) noexcept nogil:
-    """Whether we are being brought up to date by another peer just now: this one's offer is taken up when that is over.
-
-    Who joins meets twenty peers within a second; asking all of them would bring every packet twenty times.
-    """
-    if s.now.mono_us >= s.filling_until_us or s.filling_from == slot:
-        return False
-    if s.peers.peer[s.filling_from].generation != s.filling_generation:
-        return False
-    s.fill_next = slot
-    s.fill_next_generation = s.peers.peer[slot].generation
-    return True
 
 cdef void after_filling(State *s) noexcept nogil:
     """Compares once more, with the last of those who had to wait."""
@@ -401,7 +431,8 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
         return
     if not may_work(s, p, srp_store_summary_work(&s.store, &prefix)):
         return
-    if prefix.len == 0 and s.store.count < LARGE // 4 and may_work(s, p, s.store.count):
+    if prefix.len == 0 and (s.store.top_dirty or s.store.refreshing) and s.store.count < SMALL \
+            and may_work(s, p, s.store.count):
         while not srp_store_refresh(&s.store, REFRESH_IDS):
             pass
     our_mask = srp_store_summary(&s.store, &prefix, ours, our_hash, &work)

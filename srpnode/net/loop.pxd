@@ -12,20 +12,9 @@ cdef extern from "<sys/epoll.h>" nogil:
         uint32_t events
         epoll_data_t data
 
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-
 cdef enum:
     SOCKETS = 258          # main, probe, 256 of the pool
-    EVENTS = 64            # of one epoll call: pool sockets
-    WAIT_MAIN = 0          # what the loop waits for …
-    WAIT_PROBE = 1
-    WAIT_WAKE = 2          # … the eventfd of the mailbox …
-    WAIT_POOL = 3          # … and all pool sockets together
-    WAITS = 4
+    EVENTS = 64            # of one epoll call
     COUNTS = 64            # room for the counters of udp.h
     HISTOGRAM = 24         # handling times: below 1, 2, 4 … us; the last holds the rest
     HEARTBEAT_BYTES = 48   # SRP magic, type 0 (which no packet has), cookie of 16 bytes, time sent; filter.pyx wants 45 at least
@@ -64,8 +53,8 @@ cdef class Loop:
     cdef srp_datagram *batch
     cdef uint8_t *data
     cdef uint32_t batch_size, pool_size
-    cdef bint gro, running, pause
-    cdef int epoll, error          # epoll: of the pool's sockets
+    cdef bint gro, fine_wait, running, pause
+    cdef int epoll, error
     cdef int notify_fd             # of the application, -1: none
     cdef bint notified             # since its last command
     cdef int fds[SOCKETS]
@@ -76,9 +65,10 @@ cdef class Loop:
     cdef uint32_t drops[SOCKETS]   # of the kernel, when they were counted last …
     cdef int64_t drops_us          # … and when they will be again
     cdef epoll_event events[EVENTS]
-    cdef pollfd waits[WAITS]
     cdef bint more                 # the main socket was not empty when it was read last …
-    cdef unsigned int unlooked     # … and so many turns ago the others were looked at
+    cdef unsigned int busy         # … nor so many times before
+    cdef bint unwatched            # so the epoll has let go of it
+    cdef unsigned int unlooked     # turns since the others were looked at
     cdef bint spoke                # the last batch led to output
     cdef int64_t silent_us         # when the last one came that did not; 0: the last one did
     cdef uint16_t main_port
@@ -103,8 +93,10 @@ cdef class Loop:
     cdef uint64_t histogram[HISTOGRAM]
 
     cdef void _serve(self) noexcept nogil
-    cdef void _wait(self, int64_t timeout_us) noexcept nogil
-    cdef void _receive_ready(self) noexcept nogil
+    cdef int _wait(self, int64_t timeout_us) noexcept nogil
+    cdef void _receive_ready(self, int ready) noexcept nogil
+    cdef void _note_main(self, int got) noexcept nogil
+    cdef int32_t _watch(self, uint32_t socket, int fd) noexcept nogil
     cdef void _nap(self, uint32_t got) noexcept nogil
     cdef void _count_kernel_drops(self) noexcept nogil
     cdef void _note_due(self) noexcept nogil

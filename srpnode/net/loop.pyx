@@ -3,10 +3,10 @@
 A turn of the loop: wait until a socket is readable, a command was posted or the core wants to be ticked; receive one
 batch from each readable socket, hand it to the core whole, send what comes of it; serve commands; tick.
 
-It waits with poll, not with epoll: a socket that an epoll watches wakes it for every datagram that arrives and for every
-one that has left, also while nobody waits; that is a twelfth of an echo's time. poll hangs on the sockets only while it
-sleeps. As long as the main socket brings something it is read without asking first, and the others are looked at every few
-turns, so a busy one cannot starve them. Only the pool, 256 sockets that are seldom used, has an epoll, which poll watches.
+Sockets are watched level-triggered and give one batch a turn. As long as the main socket brings something it is read
+without asking first, and the others are looked at every few turns, so a busy one cannot starve them. After some such turns
+the epoll lets go of the main socket until the loop is about to sleep again: a watched socket wakes the epoll for every
+datagram that arrives and for every one that has left, also while nobody waits, and that is a twelfth of an echo's time.
 
 When a socket takes no more output the loop stops receiving (datagrams wait in the kernel's buffer) and waits for that
 socket and for commands only. Output that nobody takes for jam_ms is given up and counted, so a dead link does not stop
@@ -24,7 +24,7 @@ import time
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.errno cimport EINTR, EINVAL, EMFILE, ENFILE
+from libc.errno cimport EACCES, EINTR, EINVAL, EMFILE, ENFILE, ENOSYS, EPERM
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -91,10 +91,12 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLIN
         EPOLL_CTL_ADD
+        EPOLL_CTL_DEL
         EPOLL_CLOEXEC
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
+    int epoll_pwait2(int epfd, epoll_event *events, int maxevents, const timespec *timeout, const void *sigmask)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     enum:
@@ -106,8 +108,11 @@ cdef extern from "<poll.h>" nogil:
     enum:
         POLLIN
         POLLOUT
+    struct pollfd:
+        int fd
+        short events
+        short revents
     int poll(pollfd *fds, unsigned long count, int timeout)
-    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *sigmask)
 
 cdef extern from "<sys/prctl.h>" nogil:
     enum:
@@ -128,6 +133,7 @@ cdef extern from "<signal.h>" nogil:
     int pthread_sigmask(int how, const sigset_t *signals, sigset_t *before)
 
 cdef enum:
+    WAKE = 0xffffffff               # epoll's name for the eventfd
     ALIGNMENT = 64
     POOL_RECEIVE_BYTES = 65536      # of each pool socket
     POOL_SEND_BYTES = 65536
@@ -137,6 +143,8 @@ cdef enum:
     STALLED_POLL_MS = 1
     DRAIN_BATCHES = 64              # of a socket that is being replaced
     LOOK_TURNS = 8                  # a busy main socket keeps the others waiting so many batches at most
+    BUSY_TURNS = 16                 # batches of it one after the other before the epoll lets go of it
+    UNWATCHED_US = 1000             # longest sleep when the epoll does not take it back
     NAP_US = 100
     DENSE_US = 200                  # silent batches that come closer than this are worth a nap
     TIMER_SLACK_NS = 10000          # the kernel's 50 us would make naps half as long again
@@ -247,6 +255,7 @@ cdef class Loop:
         self.batch_size = batch
         self.pool_size = pool_size
         self.notify_fd = notify_fd
+        self.fine_wait = True
         self.jam_us = self.jam_limit_us = <int64_t>jam_ms * 1000
         self.due_us = INT64_MAX
 
@@ -255,10 +264,8 @@ cdef class Loop:
         if self.mailbox.wake_fd < 0:
             raise OSError(c_errno, "eventfd")
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
-        if self.epoll < 0:
+        if self.epoll < 0 or self._watch(WAKE, self.mailbox.wake_fd) < 0:
             raise OSError(c_errno, "epoll")
-        for i in range(WAITS):
-            self.waits[i].events = POLLIN
 
         self.gro = gro and srp_udp_set_gro(main.fileno(), True) == 0  # Linux 5.0
         self._adopt(SRP_SOCKET_MAIN, main)
@@ -323,10 +330,13 @@ cdef class Loop:
         if error < 0 and self.gro:
             return error
         error = self._set_local(index, fd, addr)
+        if error == 0:
+            error = self._watch(index, fd)
         if error < 0:
             return error
         if index == SRP_SOCKET_MAIN:
             self.main_port = port
+            self.unwatched = False
         self.df[index] = False
         self.drops[index] = srp_udp_drops(fd)
         self.fds[index] = fd
@@ -512,12 +522,18 @@ cdef class Loop:
         return [(1 << i if i < HISTOGRAM - 1 else None, self.histogram[i]) for i in range(HISTOGRAM)]
 
     def features(self):
-        """Kernel features in use now: {"gso", "gro", "df"}. One that the kernel refused is False."""
-        return {"gso": bool(self.sender.trains), "gro": bool(self.gro), "df": bool(self.sender.small_df)}
+        """Kernel features in use now: {"gso", "gro", "df", "epoll_pwait2"}. One that the kernel refused is False."""
+        return {
+            "gso": bool(self.sender.trains),
+            "gro": bool(self.gro),
+            "df": bool(self.sender.small_df),
+            "epoll_pwait2": bool(self.fine_wait),
+        }
 
     # ---- the thread ----
 
     cdef void _serve(self) noexcept nogil:
+        cdef int ready
         self._read_clock()
         self._serve_mailbox()
         while not self.error and not srp_mailbox_stopped(self.mailbox):
@@ -528,13 +544,14 @@ cdef class Loop:
                 self._serve_mailbox()
                 self._resume()
             else:
+                ready = 0
                 if self.more and self.unlooked < LOOK_TURNS:
                     self.unlooked += 1
-                    self._receive(SRP_SOCKET_MAIN)
                 else:
-                    self._wait(0 if self.more else self._timeout_us())
+                    self.unlooked = 0
+                    ready = self._wait(0 if self.more else self._timeout_us())
                     self._read_clock()
-                    self._receive_ready()
+                self._receive_ready(ready)
                 self._serve_mailbox()
                 if not self.blocked:
                     self._tick()
@@ -567,38 +584,49 @@ cdef class Loop:
             return LONGEST_WAIT_US
         return due - self.now.mono_us
 
-    cdef void _wait(self, int64_t timeout_us) noexcept nogil:
-        """Until one of `waits` is readable; which shows in its revents."""
+    cdef int _wait(self, int64_t timeout_us) noexcept nogil:
+        """Until a watched descriptor is readable; how many are, in `events`."""
         cdef timespec timeout
-        cdef int i
-        timeout.tv_sec = timeout_us // 1000000
-        timeout.tv_nsec = timeout_us % 1000000 * 1000
-        self.waits[WAIT_MAIN].fd = self.fds[SRP_SOCKET_MAIN]
-        self.waits[WAIT_PROBE].fd = self.fds[SRP_SOCKET_PROBE]  # below 0: not looked at
-        self.waits[WAIT_WAKE].fd = self.mailbox.wake_fd
-        self.waits[WAIT_POOL].fd = self.epoll if self.own[OWN_POOL_OPEN] else -1
-        if ppoll(self.waits, WAITS, &timeout, NULL) < 0:
-            for i in range(WAITS):
-                self.waits[i].revents = 0
+        cdef int ready
+        if self.unwatched and timeout_us != 0:
+            self.unwatched = self._watch(SRP_SOCKET_MAIN, self.fds[SRP_SOCKET_MAIN]) < 0
+            if self.unwatched:
+                timeout_us = min(timeout_us, <int64_t>UNWATCHED_US)
+        if self.fine_wait:
+            timeout.tv_sec = timeout_us // 1000000
+            timeout.tv_nsec = timeout_us % 1000000 * 1000
+            ready = epoll_pwait2(self.epoll, self.events, EVENTS, &timeout, NULL)
+            # Before Linux 5.11, or a filter of system calls that does not know it.
+            if ready < 0 and (c_errno == ENOSYS or c_errno == EPERM or c_errno == EACCES):
+                self.fine_wait = False
+        if not self.fine_wait:
+            ready = epoll_wait(self.epoll, self.events, EVENTS, <int>((timeout_us + 999) // 1000))
+        if ready < 0:
             if c_errno != EINTR:
                 self.error = c_errno
+            return 0
+        return ready
 
-    cdef void _receive_ready(self) noexcept nogil:
-        """A batch from each socket that has something."""
-        cdef int i, ready
-        self.more = False
-        self.unlooked = 0
-        if self.waits[WAIT_WAKE].revents:
-            srp_mailbox_awake(self.mailbox)
-        if self.waits[WAIT_MAIN].revents and not self._receive(SRP_SOCKET_MAIN):
+    cdef void _receive_ready(self, int ready) noexcept nogil:
+        """A batch from the main socket if it is read without asking, and from each that has something."""
+        cdef int i
+        cdef uint32_t index
+        cdef bint unasked = self.more or self.unwatched
+        if unasked and not self._receive(SRP_SOCKET_MAIN):
             return
-        if self.waits[WAIT_PROBE].revents and not self._receive(SRP_SOCKET_PROBE):
-            return
-        if self.waits[WAIT_POOL].revents:
-            ready = epoll_wait(self.epoll, self.events, EVENTS, 0)
-            for i in range(ready):
-                if not self._receive(self.events[i].data.u32):
-                    return
+        for i in range(ready):
+            index = self.events[i].data.u32
+            if index == WAKE:
+                srp_mailbox_awake(self.mailbox)
+            elif not (unasked and index == SRP_SOCKET_MAIN) and not self._receive(index):
+                return
+
+    cdef void _note_main(self, int got) noexcept nogil:
+        """The main socket was read."""
+        self.more = got > 0
+        self.busy = self.busy + 1 if self.more else 0
+        if self.busy >= BUSY_TURNS and not self.unwatched:
+            self.unwatched = epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.fds[SRP_SOCKET_MAIN], NULL) == 0
 
     cdef void _read_clock(self) noexcept nogil:
         cdef timespec time
@@ -614,7 +642,7 @@ cdef class Loop:
             return True
         got = srp_udp_receive(self.receiver, self.fds[socket], <uint16_t>socket)
         if socket == SRP_SOCKET_MAIN:
-            self.more = got > 0
+            self._note_main(got)
         if got <= 0:
             self.pause = self.pause or got < 0
             return True
@@ -826,6 +854,13 @@ cdef class Loop:
             command.result = -EINVAL
         return False
 
+    cdef int32_t _watch(self, uint32_t index, int fd) noexcept nogil:
+        cdef epoll_event event
+        memset(&event, 0, sizeof(event))
+        event.events = EPOLLIN
+        event.data.u32 = index
+        return -c_errno if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0 else 0
+
     cdef int32_t _set_local(self, uint32_t index, int fd, uint32_t bound) noexcept nogil:
         """Notes what a socket is bound to, and asks for the own address of each datagram where that leaves it open."""
         cdef uint32_t local = bound if bound else self.only
@@ -855,7 +890,6 @@ cdef class Loop:
 
     cdef int32_t _open_pool(self) noexcept nogil:
         cdef uint32_t i
-        cdef epoll_event event
         cdef int fd, error
         cdef int32_t opened = 0
         for i in range(SRP_SOCKET_POOL, SRP_SOCKET_POOL + self.pool_size):
@@ -867,10 +901,7 @@ cdef class Loop:
                     if error == 0:
                         error = self._set_local(i, fd, self.bound[SRP_SOCKET_MAIN])
                     if error == 0:
-                        memset(&event, 0, sizeof(event))
-                        event.events = EPOLLIN
-                        event.data.u32 = i
-                        error = -c_errno if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0 else 0
+                        error = self._watch(i, fd)
                     if error < 0:
                         close(fd)
                 if error < 0:
@@ -912,7 +943,12 @@ cdef class Loop:
             if srp_udp_receive(self.receiver, old, <uint16_t>index) <= 0 or not self._hand_over():
                 break
         self._count_kernel_drops()
-        return self._take_in(index, fd)
+        error = self._take_in(index, fd)
+        if error < 0:
+            return error
+        if old >= 0:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, old, NULL)
+        return 0
 
     cdef void _end(self) noexcept nogil:
         """Sends what waits, for a moment, and answers whoever still asks."""

@@ -45,6 +45,13 @@ def per_run(result: Result) -> dict[str, float]:
         "packet_bytes_per_peer_s": packet_bytes / online,
         "introducer_bytes_per_s": traffic["introducers"]["sent_bytes"] / (traffic["introducers"]["online_s"] or 1),
     }
+    for row in result["away"]:
+        name = f"{row['for_s']:g}"
+        if row["wanted"]:
+            figures[f"away_{name}_s"] = row["got"] / row["wanted"]
+        if row["got"]:
+            figures[f"away_{name}_s_half_after_s"] = row["half_after_s"]
+            figures[f"away_{name}_s_last_after_s"] = row["last_after_s"]
     if packets:
         wanted = sum(packet["wanted"] for packet in packets) or 1
         hops = [sum(column) for column in zip(*(packet["hops"] for packet in packets), strict=True)]
@@ -136,10 +143,14 @@ def text(title: str, results: list[Result]) -> str:
         if name in figures:
             mean, half = figures[name]
             lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}".rstrip())
+    for name, (mean, half) in figures.items():
+        if name.startswith("away_"):
+            label, factor, unit = name.replace("_", " "), 1 if "after" in name else 100, "s" if "after" in name else "%"
+            lines.append(f"  {label:36} {factor * mean:12.3f} ± {factor * half:.3f} {unit}")
     for i, fault in enumerate(results[0]["recovery"]):
         same = [result["recovery"][i] for result in results]
         lines.append(
-            f"  {fault['kind']}: at worst {_spread(same, 'lowest_720_ms', 100)} % in 0.72 s, 99 % again after"
+            f"  {fault['kind']}: at worst {_spread(same, 'lowest_720_ms', 100)} % in 0.72 s, 95 % for good after"
             f" {_spread(same, 'usual_after_s')} s; what was published meanwhile: after {_spread(same, 'caught_up_after_s')} s"
         )
     core = results[0]["core_bytes"]

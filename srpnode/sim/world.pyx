@@ -792,6 +792,12 @@ cdef class World:
             "gone": gone,
         }
 
+    def published_at(self, uint32_t number):
+        """Virtual microseconds of a packet's publication."""
+        if number >= self.messages:
+            raise IndexError(number)
+        return self.message[number].at_us - START_US
+
     def delay_of(self, uint32_t number, uint32_t host):
         """Microseconds until a host got a packet; -1: it has not; None: it was not among those who wanted it."""
         cdef Message *m = &self.message[number]

@@ -55,9 +55,10 @@ cdef extern from "store.h" nogil:
         uint16_t size
     ctypedef struct store_bucket "srp_bucket":
         pass
+    enum:
+        SRP_BLOCK
     ctypedef struct whole_store "srp_store":
-        whole_entry *entry
-        uint32_t entries
+        uint32_t count
         uint32_t blocks
         uint32_t bits
         uint32_t levels
@@ -186,15 +187,13 @@ def peer_bytes(uint32_t capacity, uint32_t spare=64):
 
 
 def cache_bytes(Node node):
-    """(bytes of the cached datagrams, bytes of memory that they and what finds them take). Entries count as far as ever used."""
+    """(bytes of the cached datagrams, bytes of memory that they and what finds them take). Entries count as far as they are used, by ids that stay as well."""
     cdef whole_store *store = <whole_store *>&node.state.store
-    cdef uint64_t memory = <uint64_t>store.blocks * (128 + 4) + (<uint64_t>4 << store.bits) + 4 * <uint64_t>store.wheel_size
-    cdef uint32_t level, used = 0, i
-    for i in range(store.entries):
-        used += store.entry[i].size != 0
+    cdef uint64_t memory = <uint64_t>store.blocks * (SRP_BLOCK + 4) + (<uint64_t>4 << store.bits) + 4 * <uint64_t>store.wheel_size
+    cdef uint32_t level
     for level in range(store.levels):
         memory += sizeof(store_bucket) << (4 * (level + 1))
-    return store.bytes, memory + used * <uint64_t>sizeof(whole_entry)
+    return store.bytes, memory + store.count * <uint64_t>sizeof(whole_entry)
 
 
 def wind_application_ring(Node node, uint32_t position):

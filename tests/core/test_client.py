@@ -162,6 +162,22 @@ class TestAttempts:
             assert min(sockets.values()) > 1.2
             assert max(sockets.values()) < 1.7  # the answer has time to come
 
+    def test_who_is_reached_is_told_our_cluster_twice(self) -> None:
+        """What reached it may have been a pong, which names none, and one ping may be lost."""
+        world = self.peer()
+        other = Peer("198.51.100.8", cluster=CLUSTER, subcluster=SUB)
+        sent = world.send(self.CONFIGURED, self.CONFIGURED.intro(other, subcluster=SUB, wall_ms=world.wall_ms))
+        (ping,) = only(sent, codec.PING)
+        assert world.node.app_events() == []
+        sent = world.send(other, other.pong(ping, isConnection=True))
+        assert [event[:2] for event in world.node.app_events()] == [("join", other.peer_id)]
+        for _ in range(400):
+            world.pass_time(0.005)
+            sent += world.tick()
+        named = [item for item in only(sent, codec.PING) if item.to == other.endpoint]
+        assert [item.frame["subcluster_id"] for item in named] == [SUB, SUB]
+        assert all(item.message["isConnection"] for item in named)
+
     def test_in_all(self) -> None:
         world = self.peer(attempts_per_minute=32)
         sent = self.aim(world, self.CONFIGURED, [Peer(f"198.{i}.100.1", 4000) for i in range(50)])
@@ -194,3 +210,22 @@ class TestJoinsLater:
         world.send(relay, relay.intro(hard, subcluster=self.OTHER))
         ((kind, peer_id, _, subcluster, _, direct, *_),) = world.node.app_events()
         assert (kind, peer_id, subcluster, direct) == ("join", hard.peer_id, self.OTHER, False)
+
+
+def test_one_peer_at_a_time_brings_us_up_to_date() -> None:
+    """While one answers what we asked it for, our own summary is offered to nobody else: who lacks everything would be sent
+    everything by each. The last one that had to wait is asked afterwards."""
+    world = client()
+    first, *others = (world.connect(Peer(f"198.51.100.{i + 1}", cluster=CLUSTER, subcluster=SUB)) for i in range(5))
+    world.advance(7)  # summaries go to one peer every six seconds at most
+    world.send(others[0], others[0].connection_ping(cacheSummaryHash=b"\1".hex() * 20))
+    assert [item.to for item in only(world.advance(0.5), codec.SYNC)] == [others[0].endpoint], "else it is offered at once"
+    asked = only(world.send(first, first.summary([named("one"), named("two")])), codec.SYNC)
+    assert {item.to for item in asked} == {first.endpoint}
+    for other in others[1:]:
+        world.pass_time(0.1)
+        world.send(other, other.connection_ping(cacheSummaryHash=b"\1".hex() * 20))
+    offered = [item.to for item in only(world.advance(0.8), codec.SYNC)]
+    assert offered == []
+    offered = [item.to for item in only(world.advance(1.5), codec.SYNC)]
+    assert offered == [others[-1].endpoint]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.core import inside
@@ -21,7 +23,7 @@ def test_a_full_cache_takes_at_most_15_per_cent_more(max_bytes: int) -> None:
     """Full packets, as applications send them: what the cache takes beyond cache.max_bytes to find, list and summarise them."""
     world = World(cache_max_bytes=max_bytes, replicated_per_minute=0, gate_entries=65_536)
     peer = world.connect(Peer("198.51.100.7"))
-    everything = {name: bytes([1]) * 32 for name in ("subcluster_id", "previous_id", "next_id", "usr1", "usr2", "usr3", "usr4")}
+    everything: dict[str, Any] = {name: bytes([1]) * 32 for name in ("subcluster_id", "previous_id", "next_id", "usr1", "usr2", "usr3", "usr4")}
     for first in range(0, max_bytes // FULL_BYTES + 500, 500):
         batch = []
         for i in range(first, first + 500):

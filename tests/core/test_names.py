@@ -277,3 +277,16 @@ def test_stream_follows_the_name(world: World, victim: Peer) -> None:
     claim_by_ping(world, thief)
     (item,) = world.send(sender, sender.stream(NAME, b"secret"))
     assert item.to == victim.endpoint
+
+
+def test_a_join_that_waited_for_the_name_is_introduced_when_it_moves(world: World, victim: Peer) -> None:
+    """A peer whose address has changed joins before its old endpoint has failed the ping: not only with its next join."""
+    member = world.connect(Peer("198.51.100.9"))
+    victim.alive = False
+    heir = Peer("198.51.100.66", peer_id=NAME)
+    claim_parked(world, heir)
+    assert only(world.send(heir, heir.join()), codec.INTRO) == []
+    told = {item.to: item.message for item in only(world.advance(3), codec.INTRO)}
+    assert told[member.endpoint]["address"] == heir.address
+    assert told[heir.endpoint]["address"] == member.address
+    inside.check(world.node)

@@ -202,6 +202,24 @@ def test_one_indexed_peer_more() -> None:
     assert reached == {peer.endpoint for peer in siblings}
 
 
+def test_the_indexed_peer_that_answers_is_preferred() -> None:
+    """One that owes an answer gets packets only when there is no other."""
+    siblings = tuple(Peer(f"203.0.113.{i + 10}", 3511, peer_id=named(f"sibling {i}")) for i in range(3))
+    world = World(siblings=siblings)
+    world.advance(1)
+    sender = world.connect(Peer("198.51.100.7"))
+    siblings[0].alive = siblings[1].alive = False
+    world.advance(KEEP_ALIVE + 2)
+    world.pass_time(1)
+    targets = [item.to for i in range(20) for item in world.send(sender, sender.publish(b"%d" % i))]
+    assert set(targets) == {siblings[2].endpoint}
+    siblings[2].alive = False
+    world.advance(KEEP_ALIVE)
+    world.pass_time(1)
+    targets = [item.to for i in range(20, 60) for item in world.send(sender, sender.publish(b"%d" % i))]
+    assert set(targets) == {peer.endpoint for peer in siblings}
+
+
 def test_peers_without_a_nat_type_get_nothing(world: World) -> None:
     """They are proven, and not ready for packets yet."""
     sender = world.connect(Peer("198.51.100.7"))
@@ -491,7 +509,7 @@ def test_ejection_prefers_what_nobody_here_wants() -> None:
 def test_large_packet_ejects_several_small_ones() -> None:
     world = World(cache_max_bytes=16_384, replicated_per_minute=0)
     sender, *_ = world.connect_many(5)
-    fill(world, sender, 6)
+    fill(world, sender, 100)
     before = world.counters()
     sent = world.send(sender, sender.publish(b"x" * 1024, sig=b"s" * 64))
     changed = world.changed(before)

@@ -423,15 +423,15 @@ def test_packets_that_go_while_they_are_sent(seed: int) -> None:
 
 def test_last_sent_and_the_next_are_ejected_together() -> None:
     """Their places are free, and their blocks another packet's: the job goes on with what is left of the cluster."""
-    world = World(replicated_per_minute=0, cache_max_bytes=16_384, sync_per_minute=0)  # 129 blocks of 128 bytes
+    world = World(replicated_per_minute=0, cache_max_bytes=20_000, sync_per_minute=0)  # 126 blocks of 160 bytes
     source = world.connect(Peer("198.51.100.250"))
-    blocks = [2, 2, 2, 2, 8, 2, *[2] * 53, 3]
+    blocks = [2, 2, 1, 2, 7, 2, *[2] * 53, 3]
     digit = NODE_ID[0] >> 4 ^ 15  # what is ejected is farthest from the node
     first = some_ids(5, f"{NODE_ID[0] ^ 0xFF:02x}") + some_ids(15, f"{NODE_ID[0] ^ 0xF0:02x}")
     near = NODE_ID.hex()[0]
     for i, (size, packet_id) in enumerate(zip(blocks, first + some_ids(20, near) + some_ids(20, f"{int(near, 16) ^ 1:x}"), strict=True)):
-        data = source.publish(b"%02d" % i + bytes(128 * size - 148 - 10), packet_id=packet_id, usr1=None, hops=16)
-        assert (len(data) + 127) // 128 == size
+        data = source.publish(b"%02d" % i + bytes(160 * size - 148 - 10), packet_id=packet_id, usr1=None, hops=16)
+        assert (len(data) + 159) // 160 == size
         world.send(source, data)
     assert world.cached() == len(blocks)
     peer = late_joiner(world, cluster=named("cluster"))
@@ -461,6 +461,43 @@ def test_work_for_summaries_is_bounded() -> None:
     assert world.count("drop_sync_work") > 0
     assert answered < 3000
     assert only(world.send(modest, modest.sync(codec.encode_summary("cd", bytes(20), [bytes(20)] * 16))), codec.SYNC) != []
+
+
+@pytest.mark.parametrize("greedy_peers", [20, 150])
+def test_a_late_joiner_is_served_in_a_storm(greedy_peers: int) -> None:
+    """So many proven peers ask without end, for summaries and for everything, at more than twice what the node does: its work
+    stays within a second's, each gets its share, and who joins in the middle gets what it lacks."""
+    world = World(control_per_minute=0, replicated_per_minute=0, peers=1024, sync_jobs=16)
+    ids = some_ids(400)
+    put(world, ids)
+    world.node.set_limits()
+    greedy = [late_joiner(world, f"203.0.{i // 200}.{i % 200 + 1}") for i in range(greedy_peers)]
+    rng = random.Random(7)
+
+    def storm(second: int) -> None:
+        for i in range(90_000 // greedy_peers):
+            for peer in rng.sample(greedy, 4):
+                nothing = codec.encode_summary("", named(f"{second} {i}")[:20], [None] * 16)
+                differs = codec.encode_summary(f"{i % 16:x}", named(f"{second} {i}")[:20], [bytes(20)] * 16)
+                world.send(peer, peer.sync(nothing if i % 16 == 0 else differs))
+
+    for second in range(3):
+        storm(second)
+        world.advance(1)
+    peer = late_joiner(world)
+    before = world.counters()
+    got: set[bytes] = set()
+    for second in range(3, 12):
+        world.send(peer, peer.summary(sorted(got)))
+        storm(second)
+        world.advance(1)
+        got |= {item.frame["packet_id"] for item in only(peer.received, codec.PUBLISH)}
+    assert got == set(ids)
+    assert world.changed(before).get("out_sync", 0) <= 9 * (1_000_000 // 32)
+    assert world.count("drop_sync_work") + world.count("drop_sync_summaries") > 10_000
+    for one in greedy:
+        assert len(only(one.received, codec.PUBLISH)) <= 512
+    inside.check(world.node)
 
 
 # --- two nodes ------------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class Running:
             mono_us=time.monotonic_ns() // 1000,
             wall_ms=time.time_ns() // 1_000_000,
             peers=1000,
-            **(node or {}),
+            **({"unproven_per_second": 0} | (node or {})),  # its clients do not prove themselves
         )
         self.loop = Loop(self.node, self.main, self.probe, **settings)
         self.to = ("127.0.0.1", port)

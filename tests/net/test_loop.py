@@ -6,12 +6,15 @@ import contextlib
 import ctypes
 import errno
 import gc
+import json
 import os
 import resource
 import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -253,6 +256,15 @@ def test_errors_of_receiving_do_not_stop_it(inject: ctypes.CDLL) -> None:
             inject.inject_receive(error, 20)
             client.ask(range(10))
         assert at.count("in_errors") == 60
+
+
+def test_without_epoll_pwait2_it_waits_in_milliseconds() -> None:
+    command = [sys.executable, "-m", "tests.net.without_pwait2"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["epoll_pwait2"] is False
+    assert told["idle_rounds"] < 50
 
 
 def test_a_kernel_without_df_serves_as_well(inject: ctypes.CDLL) -> None:
