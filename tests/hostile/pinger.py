@@ -68,7 +68,9 @@ def main() -> None:
             waiting = ""
         if not waiting and now >= next_ping:
             waiting = os.urandom(6).hex()
-            data = Packet(datagram.PING, json={"requesterPeerId": own, "pingId": waiting}).encode()
+            # As long as a client's: to a shorter one the node's question for a proof would be more than three bytes for one.
+            message = {"requesterPeerId": own, "cacheSummaryHash": "0" * 40, "isReflection": False, "pingId": waiting}
+            data = Packet(datagram.PING, json={**message, "uptime": 30_000, "cacheSize": 0}).encode()
             next_ping = max(next_ping + every, now)
             at = time.perf_counter()
             sock.sendto(data, to)

@@ -42,7 +42,7 @@ class Killed:
             [EXECUTABLE, "run", "-c", str(self.node.file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             env={**clean_environment(), **self.environment},
         )
@@ -76,13 +76,18 @@ def killed(preload: str) -> Iterator[Killed]:
     made.node.close()
 
 
-def died(process: subprocess.Popen[str]) -> str:
-    """The step before which it was killed, "" when it came through."""
-    _, words = process.communicate(timeout=60)
-    if process.returncode == 0:
-        return ""
-    assert process.returncode == -9, (process.returncode, words)
-    return words.splitlines()[-1]
+def started(process: subprocess.Popen[str]) -> str:
+    """The step before which it was killed, "" when it serves (then it is ended)."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if " ready: " in line:
+            process.kill()
+            process.communicate()
+            return ""
+    assert process.wait(60) == -9, (process.returncode, lines)
+    return lines[-1]
 
 
 def test_each_step_of_the_first_start(preload: str) -> None:
@@ -92,13 +97,10 @@ def test_each_step_of_the_first_start(preload: str) -> None:
         killed = Killed(preload)
         try:
             killed.at.write_text(str(len(steps) + 1))
-            process = killed.spawn()
-            assert process.stdout is not None
-            if any(" ready: " in line for line in process.stdout):
-                process.kill()
-                process.communicate()
+            step = started(killed.spawn())
+            if not step:
                 break
-            steps.append(died(process))
+            steps.append(step)
             killed.check()
             killed.serves()
             assert killed.node.end() == 0
