@@ -327,7 +327,7 @@ class Experiment:
             "counters": counters,
             "away": self._missed(),
             "packets_published": packets,
-            "recovery": [self._recovery(fault, packets) for fault in self.scenario["fault"]],
+            "recovery": [self._recovery(fault, packets) for fault in self.scenario["fault"] if fault["kind"] != "away"],
         }
 
     def _recovery(self, fault: dict[str, Any], packets: list[dict[str, Any]]) -> dict[str, Any]:
