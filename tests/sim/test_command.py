@@ -143,14 +143,27 @@ def test_attackers_take_part_and_relay_nothing(small: str, capsys: pytest.Captur
     assert told["packets_published"][-1]["in_watch"] > 0.5
 
 
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interrupt_prints_what_there_is(small: str, jobs: str) -> None:
     command = [sys.executable, "-m", "srpnode.sim.command", small, "--set", "duration_s=100000", "--json"]
     command += ["--seeds", "4", "--jobs", jobs]
     root, pipe = Path(__file__).parents[2], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=root) as run:
-        time.sleep(6)
-        assert run.poll() is None, run.communicate()[1]
+        deadline = time.monotonic() + 60
+        while len([pid for pid in family(run.pid) if cpu_s(pid) > 2]) < int(jobs):  # all of them compute
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
         os.kill(run.pid, signal.SIGINT)
         out, err = run.communicate(timeout=60)
     assert run.returncode == 1, err
