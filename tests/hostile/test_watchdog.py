@@ -118,7 +118,7 @@ def test_a_process_that_stood_still_goes_on(watched: tuple[Node, Manager]) -> No
 
 
 def test_a_flood_does_not_starve_it(watched: tuple[Node, Manager]) -> None:
-    """As fast as the attacker can: the receive buffers run over, and with them most heartbeats are lost."""
+    """As fast as the attacker can: where the node is slower, the receive buffers run over, and with them most heartbeats are lost."""
     node, manager = watched
     manager.wait(1)
     entries = [Entry("", "127.0.0.1", port, 0, "") for port in node.ports[:2]]
@@ -128,6 +128,7 @@ def test_a_flood_does_not_starve_it(watched: tuple[Node, Manager]) -> None:
     assert attacker.returncode == 0, words
     fed = [moment for moment in manager.fed if moment > since]
     assert len(fed) >= 2
-    lost = sum(identity["udp"]["in_kernel_drops_now"] for identity in node.ask("status")["identities"])
-    assert lost > 0, "there was no flood"
+    udp = [identity["udp"] for identity in node.ask("status")["identities"]]
+    came = sum(figures["in_datagrams"] + figures["in_kernel_drops_now"] for figures in udp)
+    assert came > 100_000, "there was no flood"
     assert not [line for line in node.lines if "heard neither" in line]
