@@ -159,7 +159,7 @@ def _peers(program: Path) -> list[Contestant]:
                 endpoints=peers,
             )
         )
-        spec = servers.node(f"srpnode-{peers}", peers=max(2 * peers, 100_000))
+        spec = servers.node(f"srpnode-{peers}", peers=min(max(2 * peers, 100_000), 1_000_000))  # as large as a table may be
         found.append(Contestant(f"srpnode-{peers}", spec, "ping", flood=True, endpoints=peers))
     return found
 
