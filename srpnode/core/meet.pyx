@@ -560,7 +560,7 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     """A join from a proven source."""
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], sub = frame.field[SRP_SUBCLUSTER_ID], id = frame.field[SRP_PACKET_ID]
     cdef srp_peer *p = &s.peers.peer[slot]
-    cdef uint64_t cluster_key, sub_key = 0, id_key
+    cdef uint64_t cluster_key, sub_key = 0, id_key, key
     cdef uint32_t at, ttl_ms = <uint32_t>(2 * s.keep_alive_us // 1000)
     cdef bint another
     cdef Deferred *w
@@ -613,7 +613,14 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         return
     # One join of a peer for a subcluster: not by its id alone, or anybody could use it up by sending it first, nor by its
     # claims, or a peer could have itself introduced again and again.
-    if gated(s, direct_key(s, d, message, cluster_key ^ sub_key), ttl_ms):
+    key = direct_key(s, d, message, cluster_key ^ sub_key)
+    if message.address != d.addr or message.port != d.port:
+        # Who does not know yet that its address has changed joins once more when it does: that is another join, but not the reverse.
+        if srp_recent_find(&s.gate_join, key, s.now_ms) != NULL:
+            drop(s, SRP_DROP_duplicate)
+            return
+        key = ~key
+    if gated(s, key, ttl_ms):
         return
     srp_recent_add(&s.gate_join, id_key, s.now_ms, ttl_ms, 0)
     at = srp_cluster_find(&s.peers, sub_key)

@@ -82,6 +82,7 @@ cdef enum:
     STEP_US = 1000              # of the strategies that send many packets
     ROUND = 256                 # pings, one from each socket
     DIRECT_PINGS = 6
+    INTRO_AGAIN_MS = 4000
     PUNCHES_AT_ONCE = 8         # a home router has room for some ten thousand mappings
 
 cdef int strategy_for(unsigned int ours, unsigned int theirs) noexcept nogil:
@@ -245,7 +246,9 @@ cdef void on_intro(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     if srp_recent_find(&s.gate_other, key, s.now_ms) != NULL:
         drop(s, SRP_DROP_intro_known)
         return
-    if srp_recent_add(&s.gate_other, key, s.now_ms, <uint32_t>(s.keep_alive_us // 1000), 0):
+    # Several introducers tell of one peer at the same time. Later it is another attempt: what failed, perhaps because the other did
+    # not know yet that it had moved, is worth one, within its budget.
+    if srp_recent_add(&s.gate_other, key, s.now_ms, INTRO_AGAIN_MS, 0):
         s.counter[SRP_COUNT_gate_evicted] += 1
     known = srp_peers_named(&s.peers, message.requester_peer_id)
     if known != <uint32_t>SRP_NONE and s.peers.peer[known].flags & SRP_PEER_LIVE and proven(s, known) \

@@ -264,6 +264,16 @@ def test_other_claims_do_not_pass_the_gate(world: World, claim: dict[str, Any]) 
     assert world.send(joiner, joiner.join(packet_id=named("new"), clock=9, **claim)) == []
 
 
+def test_a_join_with_the_right_address_follows_one_with_the_old_one(world: World) -> None:
+    """Who joins before it knows that its address has changed is introduced once more when it knows; not the other way round."""
+    other = world.connect(Peer("198.51.100.8"))
+    joiner = world.connect(Peer("198.51.100.7"))
+    old = joiner.join(address="198.51.100.99")
+    for data, met in ((old, [other.endpoint]), (old, []), (joiner.join(), [other.endpoint]), (old, []), (joiner.join(), [])):
+        assert introduced(world.send(joiner, data), joiner) == met
+        world.advance(1)
+
+
 def test_another_subcluster_is_another_join(world: World) -> None:
     other = world.connect(Peer("198.51.100.8"))
     joiner = world.connect(Peer("198.51.100.7"))
