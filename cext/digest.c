@@ -22,17 +22,6 @@ void srp_sha1(const srp_part *parts, unsigned count, uint8_t out[20])
     SHA1_Final(out, &sha);
 }
 
-/* Eight bytes, the first one lowest, on any machine. */
-static inline uint64_t load64(const uint8_t *p)
-{
-    uint64_t v;
-    memcpy(&v, p, 8);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    return v;
-}
-
 static inline uint64_t rotate(uint64_t v, unsigned bits) { return v << bits | v >> (64 - bits); }
 
 typedef struct sip { uint64_t v0, v1, v2, v3; } sip;
@@ -74,7 +63,7 @@ static inline uint64_t sip_hash(const srp_sip_key *key, const uint8_t *p, size_t
 {
     sip s = sip_start(key);
     size_t left = len;
-    for (; left >= 8; left -= 8, p += 8) s = sip_word(s, load64(p), c);
+    for (; left >= 8; left -= 8, p += 8) s = sip_word(s, srp_load64(p), c);
     uint64_t last = (uint64_t)len << 56;
     for (size_t i = 0; i < left; i++) last |= (uint64_t)p[i] << (8 * i);
     return sip_end(sip_word(s, last, c), d);

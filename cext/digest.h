@@ -4,6 +4,18 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+/* Eight bytes, the first one lowest, on any machine. */
+static inline uint64_t srp_load64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v;
+}
 
 typedef struct srp_sip_key { uint64_t k0, k1; } srp_sip_key;
 

@@ -144,22 +144,11 @@ static inline uint32_t mask(int yes, uint32_t bit) { return yes ? bit : 0; }
 
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-/* Eight bytes, the first one lowest. */
-static inline uint64_t load64(const void *p)
-{
-    uint64_t v;
-    memcpy(&v, p, 8);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    return v;
-}
-
 /* The first quote from p on, among 32 bytes that can be read; behind them when there is none. Names are no longer than that. */
 static inline const uint8_t *quote_near(const uint8_t *p)
 {
     for (int i = 0; i < 4; i++, p += 8) {
-        uint64_t v = load64(p) ^ EACH('"');
+        uint64_t v = srp_load64(p) ^ EACH('"');
         uint64_t hit = (v - EACH(1)) & ~v & EACH(0x80); /* the lowest mark is exact */
         if (hit) return p + (__builtin_ctzll(hit) >> 3);
     }
@@ -169,7 +158,7 @@ static inline const uint8_t *quote_near(const uint8_t *p)
 /* Whether all eight bytes are decimal digits; then *value is their number. */
 static inline bool eight_digits(const uint8_t *p, uint64_t *value)
 {
-    uint64_t v = load64(p);
+    uint64_t v = srp_load64(p);
     if (((v & EACH(0xf0)) | (((v + EACH(6)) & EACH(0xf0)) >> 4)) != EACH(0x33)) return false;
     v = (v & EACH(0x0f)) * 2561 >> 8; /* pairs, then fours, then all */
     v = (v & UINT64_C(0x00ff00ff00ff00ff)) * 6553601 >> 16;
@@ -181,7 +170,7 @@ static inline bool eight_digits(const uint8_t *p, uint64_t *value)
  * adding the upper one's does not; what is over 0x7f carries into its neighbour, but is in no range itself. */
 static inline bool eight_hex(const void *p)
 {
-    uint64_t text = load64(p), low = text | EACH(0x20);
+    uint64_t text = srp_load64(p), low = text | EACH(0x20);
     uint64_t digit = (text + EACH(0x80 - '0')) & ~(text + EACH(0x80 - '9' - 1));
     uint64_t letter = (low + EACH(0x80 - 'a')) & ~(low + EACH(0x80 - 'f' - 1));
     return ((digit | letter) & ~text & EACH(0x80)) == EACH(0x80);

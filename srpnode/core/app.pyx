@@ -63,7 +63,6 @@ from srpnode.core.types cimport (
     srp_peers_is_member,
     srp_peers_named,
     srp_recent_add,
-    srp_recent_find,
     srp_sip,
     srp_span,
     srp_store_copy,

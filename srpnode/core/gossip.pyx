@@ -4,7 +4,7 @@ A published packet is handled once: cached, and relayed to a few peers with one 
 is full or the packet's time is over, is relayed one last time. Nothing in here can read a packet.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
 from srpnode.core.choose cimport Choice, choose_for_publish, choose_for_relay, proven
@@ -38,7 +38,6 @@ from srpnode.core.types cimport (
     SRP_OK,
     SRP_PACKET_ID,
     SRP_PEER_INDEXED,
-    SRP_PEER_LIVE,
     SRP_PUBLISH,
     SRP_QUERY,
     SRP_SUBCLUSTER_ID,
@@ -50,9 +49,7 @@ from srpnode.core.types cimport (
     srp_cluster_find,
     srp_cluster_get,
     srp_cluster_key,
-    srp_cluster_release,
     srp_datagram,
-    srp_entry,
     srp_frame,
     srp_frame_decode,
     srp_message,

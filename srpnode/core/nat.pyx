@@ -11,7 +11,7 @@ Same outside port from both: the mapping does not depend on the endpoint. Knocks
 and port, one (from the first, which our probe socket has talked to) = it knows the address, both = it lets anybody in. Two peers on one
 address cannot tell the last two apart. Timeouts are the reference's: 1024, 2048, 512, 512 ms.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from srpnode.core.app cimport rejoin_soon, tell_ready

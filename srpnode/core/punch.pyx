@@ -19,7 +19,7 @@ from libc.string cimport memcmp, memcpy, memset
 from srpnode.core.app cimport met_by_frame, met_peer, own_cluster, tell_join
 from srpnode.core.gossip cimport decimal
 from srpnode.core.choose cimport proven
-from srpnode.core.out cimport out_opener, out_reserve
+from srpnode.core.out cimport out_opener
 from srpnode.core.reach cimport scope_allows, send_connection_ping
 from srpnode.core.state cimport SRP_POOL, Attempt, Proxied, State, draw_below, drop
 from srpnode.core.types cimport (
@@ -33,7 +33,6 @@ from srpnode.core.types cimport (
     SRP_DROP_attempt_budget,
     SRP_DROP_attempts_full,
     SRP_DROP_claim,
-    SRP_DROP_duplicate,
     SRP_DROP_intro_ignored,
     SRP_DROP_intro_known,
     SRP_DROP_intro_stale,
@@ -52,8 +51,6 @@ from srpnode.core.types cimport (
     SRP_SOCKET_POOL,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
-    srp_cluster_get,
-    srp_cluster_key,
     srp_datagram,
     srp_frame,
     srp_message,

@@ -46,7 +46,6 @@ from srpnode.core.types cimport (
     SRP_COUNT_proofs,
     SRP_COUNT_unparked,
     SRP_DATAGRAM_MAX,
-    SRP_DROP_budget,
     SRP_DROP_name_taken,
     SRP_DROP_name_unproven,
     SRP_DROP_parking_replaced,

@@ -5,7 +5,7 @@ with many, and all of it with none. A round goes through the sixteen first digit
 id is near and sends it our summary below that digit; what we lack there comes back (sync.pyx). No two peers are asked for the same
 digit at once. Rounds that bring much follow each other soon, the others ever later. Whose last summary equals ours is not asked.
 """
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from srpnode.core.choose cimport proven, silent

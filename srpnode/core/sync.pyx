@@ -27,7 +27,6 @@ from srpnode.core.types cimport (
     SRP_PACKET_ID,
     SRP_SYNC,
     SRP_USR4,
-    c_bool,
     srp_cluster,
     srp_cluster_find,
     srp_datagram,

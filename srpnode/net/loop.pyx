@@ -60,7 +60,6 @@ from srpnode.net.udp cimport (
     SRP_UDP_IN_DATAGRAMS,
     SRP_UDP_IN_KERNEL_DROPS,
     SRP_UDP_OUT_CALLS,
-    SRP_UDP_STALLED,
     SRP_UDP_STRIDE,
     SRP_UDP_STRIDE_GRO,
     srp_udp_calls,

@@ -1,5 +1,5 @@
 """The event queue: a heap in one C array, ordered by virtual time and then by order of entry."""
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, realloc
 
 

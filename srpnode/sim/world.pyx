@@ -5,24 +5,21 @@ datagrams and keeps the books. No Python object is made for a datagram. Everythi
 is the same bit for bit on every machine; `trace` is a hash over everything that happened, in order.
 """
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_RawFree
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from array import array
 
 from srpnode.core.app cimport APP_PACKET, APP_READY
 from srpnode.core.node cimport COMMAND_APP, COMMAND_JOIN, COMMAND_PUBLISH, Node
-from srpnode.core.state cimport State
 from srpnode.core.types cimport (
     SRP_HOPS_OFFSET,
     SRP_JOIN,
     SRP_PONG,
     SRP_PUBLISH,
     SRP_SOCKET_POOL,
-    SRP_STREAM,
     srp_datagram,
     srp_now,
 )
