@@ -1,6 +1,6 @@
 """A bounded run with churn: peers that live 12 to 36 s, publish and leave, over and over; memory, descriptors and latency are sampled.
 
-    python -m tests.hostile.soak [--minutes M] [--rate N] [--json FILE] [--svg FILE]
+    python -m tests.hostile.soak [--minutes M] [--rate N] [--endpoints N] [--json FILE] [--svg FILE]
 
 One `srpnode run` on loopback. Each generation is a run of bench/load with endpoints of its own: they prove themselves,
 publish at the rate (datagrams a second) for their life, and fall silent. Prints samples; exit status 1 when memory or
@@ -37,21 +37,25 @@ SAMPLE_S: Final = LIFE_S / 2  # two generations live at a time
 COUNTED: Final = ("in_datagrams", "out_datagrams", "in_kernel_drops_now", "in_calls", "rounds", "batches", "ticks", "naps")
 
 
-def generation(load: Path, node: sut.SrpNode, number: int, rate: int, life_s: float) -> subprocess.Popen[str]:
-    """A hundred and fifty peers on ports that nobody had before."""
+def generation(
+    load: Path, node: sut.SrpNode, number: int, rate: int, endpoints: int, life_s: float
+) -> subprocess.Popen[str]:
+    """So many peers on ports that nobody had before."""
     targets = ",".join(f"{entry.address}:{entry.port}" for entry in node.entries)
-    command = [str(load), "publish", "--srp", "--to", targets, "--endpoints", str(ENDPOINTS), "--rate", str(rate)]
+    command = [str(load), "publish", "--srp", "--to", targets, "--endpoints", str(endpoints), "--rate", str(rate)]
     command += ["--port", str(PORTS_FROM + number % 40_000), "--seconds", f"{life_s:.1f}", "--warm-seconds", "0.1"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def counted(node: sut.SrpNode) -> dict[str, int]:
-    """What both loops have done so far."""
+    """What both loops have done so far, and what the cores refused as too much."""
     status = node.status()["identities"]
-    return {name: sum(identity["udp"][name] for identity in status) for name in COUNTED}
+    did = {name: sum(identity["udp"][name] for identity in status) for name in COUNTED}
+    did["refused"] = sum(count for identity in status for name, count in identity["drops"].items() if name.startswith("rate_"))
+    return did
 
 
-def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
+def soak(minutes: float, rate: int, endpoints: int) -> list[dict[str, Any]]:
     rng = random.Random(24)
     net = f"127.{random.SystemRandom().randrange(64, 190)}"
     load = programs.build()["load"]
@@ -62,7 +66,7 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
     number = sent = failed = 0
     try:
         while time.monotonic() < started + 60 * minutes:
-            running.append(generation(load, node, number, rate, rng.uniform(LIFE_S - SPREAD_S, LIFE_S + SPREAD_S)))
+            running.append(generation(load, node, number, rate, endpoints, rng.uniform(LIFE_S - SPREAD_S, LIFE_S + SPREAD_S)))
             number += 1
             pinger = Pinger(f"{net}.0.5", node.entries[0])
             at, cpu, before = time.monotonic(), machine.cpu_s(node.pid), counted(node)
@@ -92,6 +96,7 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
                     "received_s": round(did["in_datagrams"] / passed),
                     "sent_s": round(did["out_datagrams"] / passed),
                     "lost": did["in_kernel_drops_now"],
+                    "refused": did["refused"],
                     "us_each": round(1e6 * used_s / max(handled, 1), 2),
                     "each_call": round(did["in_datagrams"] / max(did["in_calls"], 1), 2),
                     "rounds_s": round(did["rounds"] / passed),
@@ -134,12 +139,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=int, default=1500, help="publishes a second of each generation; two live at a time")
+    parser.add_argument("--endpoints", type=int, default=ENDPOINTS, help="of each generation; each may send 1024 a minute")
     parser.add_argument("--json", type=Path, help="writes the samples there")
     parser.add_argument("--svg", type=Path, help="writes a plot there")
     options = parser.parse_args()
     if not 0.5 <= options.minutes <= 24 * 60:
         parser.error("--minutes: 0.5 to 1440")
-    samples = soak(options.minutes, options.rate)
+    samples = soak(options.minutes, options.rate, options.endpoints)
     if options.json:
         options.json.write_text(json.dumps(samples))
     if options.svg:
