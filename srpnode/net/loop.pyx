@@ -251,7 +251,6 @@ cdef class Loop:
         self._lock = threading.Lock()
         self._beat_lock = threading.Lock()
         self._outstanding = []
-        self.batch_size = batch
         self.pool_size = pool_size
         self.notify_fd = notify_fd
         self.fine_wait = True
@@ -278,7 +277,7 @@ cdef class Loop:
         self.receiver.stride = SRP_UDP_STRIDE_GRO if self.gro else SRP_UDP_STRIDE
         self.receiver.batch = batch
         self.data = <uint8_t *>calloc(batch, self.receiver.stride)
-        self.batch = <srp_datagram *>calloc(batch, sizeof(srp_datagram))
+        self.batch = <srp_datagram *>calloc(SRP_UDP_BATCH, sizeof(srp_datagram))
         if self.data == NULL or self.batch == NULL:
             raise MemoryError
         self.receiver.data = self.data
@@ -670,7 +669,7 @@ cdef class Loop:
         cdef uint32_t count
         cdef int64_t start_us
         while True:
-            count = srp_udp_take(self.receiver, self.batch, self.batch_size)
+            count = srp_udp_take(self.receiver, self.batch, SRP_UDP_BATCH)
             if count == 0:
                 return True
             count = self._without_heartbeats(count)
