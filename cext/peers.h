@@ -104,6 +104,11 @@ void srp_peers_init(srp_peers *t, void *memory, uint32_t capacity, uint32_t inde
 
 uint64_t srp_endpoint_hash(const srp_peers *t, uint32_t addr, uint16_t port);
 uint32_t srp_peers_at(const srp_peers *t, uint64_t endpoint_hash, uint32_t addr, uint16_t port); /* SRP_NONE: unknown */
+/* Whether this slot, whatever became of it, is what srp_peers_at() finds. */
+static inline bool srp_peers_is_at(const srp_peers *t, uint32_t slot, uint32_t addr, uint16_t port)
+{
+    return slot < t->capacity && t->peer[slot].flags & SRP_PEER_USED && t->peer[slot].addr == addr && t->peer[slot].port == port;
+}
 /* Has the memory fetched that finding, counting and answering this peer will need: its index cell, then, when that is there, its record. */
 static inline void srp_peers_prefetch_cell(const srp_peers *t, uint64_t endpoint_hash)
 {

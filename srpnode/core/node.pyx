@@ -125,6 +125,7 @@ from srpnode.core.types cimport (
     srp_part,
     srp_peer,
     srp_peers_at,
+    srp_peers_is_at,
     srp_peers_bytes,
     srp_peers_init,
     srp_peers_prefetch,
@@ -342,7 +343,9 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead, srp_frame *frame)
     if d.port == s.port and (d.addr == s.address or d.addr == d.local):
         drop(s, SRP_DROP_own_source)
         return
-    slot = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
+    slot = s.source
+    if not srp_peers_is_at(&s.peers, slot, d.addr, d.port):
+        slot = s.source = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
     # Before all that costs more; but for pongs, which can be checked and lead to no answer.
     if not known and (frame.type == SRP_PING or frame.type == SRP_JOIN) and not may_ask(s, d, ahead.endpoint):

@@ -297,7 +297,8 @@ ctypedef struct State:
     int64_t budget                      # bytes left for an unproven source; -1 = proven
     int64_t bandwidth_left
     int64_t bandwidth_at_us
-    uint32_t stream_to                  # slot of the peer that the last stream was for
+    uint32_t source                     # slot of the peer that sent the last datagram, …
+    uint32_t stream_to                  # … and of the one that the last stream was for
     # this second
     int64_t second_at_us
     uint32_t unproven_used

@@ -278,6 +278,7 @@ cdef extern from "peers.h" nogil:
     void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash)
     uint64_t srp_cluster_mark(const uint8_t *cluster, const uint8_t *subcluster)
     void srp_peers_fetch(const srp_peers *t, uint32_t slot)
+    bint srp_peers_is_at(const srp_peers *t, uint32_t slot, uint32_t addr, uint16_t port)
     uint32_t srp_peers_named(const srp_peers *t, const uint8_t *id)
     bint srp_peers_is(const srp_peers *t, uint32_t slot, const uint8_t *id)
     uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us)
