@@ -514,11 +514,24 @@ bool srp_udp_can_segment(int fd)
 
 uint32_t srp_udp_drops(int fd)
 {
+    uint32_t drops;
+    srp_udp_look(fd, &drops);
+    return drops;
+}
+
+bool srp_udp_look(int fd, uint32_t *drops)
+{
     uint32_t info[SK_MEMINFO_VARS] = {0};
     socklen_t size = sizeof info;
-    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &size) < 0)
-        return 0;
-    return info[SK_MEMINFO_DROPS];
+    getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &size);
+    *drops = info[SK_MEMINFO_DROPS];
+    return info[SK_MEMINFO_RMEM_ALLOC] > info[SK_MEMINFO_RCVBUF] / 2;
+}
+
+bool srp_udp_filtered(int fd)
+{
+    socklen_t steps = 0;
+    return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &steps) < 0 || steps > 0;
 }
 
 int srp_udp_name(int fd, uint32_t *addr, uint16_t *port)

@@ -416,6 +416,7 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_joins_echoed
         SRP_COUNT_parked
         SRP_COUNT_unparked
+        SRP_COUNT_unproven_cuts
         SRP_COUNT_cache_inserted
         SRP_COUNT_cache_ejected
         SRP_COUNT_cache_expired
