@@ -19,6 +19,7 @@
  *   --cluster-size N    20 endpoints share a cluster
  *   --window N          closed loop: at most N (1024) of which no answer came, however many answers each has
  *   --rate N            open loop: N datagrams a second; --flood: as fast as it goes
+ *   --nap-us N          sleeps so long when there is nothing to do, instead of looking again: for load that is no measurement
  *   --fill N            first publishes N unique packets, to fill a cache
  *   --seconds S --warm-seconds S     measured time, and what runs before it
  *   --count N           sends exactly N instead, without a warm-up, and waits for the answers
@@ -181,8 +182,11 @@ static void run(load *l, snapshot *begin, snapshot *end)
         }
         if (slots)
             send_batch(l, slots);
+        unsigned got = 1;
         if (!l->flood || turn % 8 == 0) /* in a flood only samples are read, the kernel counts the rest */
-            receive(l, l->flood ? 1 : 4);
+            got = receive(l, l->flood ? 1 : 4);
+        if (l->nap_us && !slots && !got)
+            usleep(l->nap_us);
     }
     if (!begun)
         fail("the warm-up did not end in time");
@@ -307,6 +311,8 @@ static void parse(load *l, int argc, char **argv)
             l->window = (unsigned)option_number(name, value, 1, 100000);
         else if (!strcmp(name, "--train"))
             l->train = (unsigned)option_number(name, value, 1, TRAIN_MAX);
+        else if (!strcmp(name, "--nap-us"))
+            l->nap_us = (unsigned)option_number(name, value, 0, 100000);
         else if (!strcmp(name, "--rate"))
             l->rate = (double)option_number(name, value, 1, 10000000);
         else if (!strcmp(name, "--count"))

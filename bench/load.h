@@ -71,7 +71,7 @@ typedef struct snapshot { /* taken where the measured time begins and ends */
 typedef struct load {
     enum workload workload;
     bool srp, known, flood;
-    unsigned sockets, addresses, cluster_size, window, train;
+    unsigned sockets, addresses, cluster_size, window, train, nap_us;
     double seconds, warm_seconds, rate;
     uint64_t count, fill;
     uint32_t base;

@@ -570,7 +570,8 @@ cdef class Node:
             for i in range(n):
                 look_ahead(s, &batch[i], &ahead[i], i == 0)
             for i in range(n):
-                srp_peers_prefetch(&s.peers, ahead[i].endpoint)
+                if i == 0 or ahead[i].endpoint != ahead[i - 1].endpoint:
+                    srp_peers_prefetch(&s.peers, ahead[i].endpoint)
             for i in range(n):
                 receive_one(s, &batch[i], &ahead[i], &frame)
             batch += n
