@@ -19,6 +19,7 @@ CODEC = ["wire", "json", "message", "digest"]
 MODULES: dict[str, list[str]] = {
     "srpnode.core.codec": CODEC,
     "srpnode.core.choose": ["peers", "digest"],
+    "srpnode.core.strangers": [],
     "srpnode.core.reach": [*CODEC, "peers"],
     "srpnode.core.sync": [*CODEC, "peers", "store"],
     "srpnode.core.rounds": [],

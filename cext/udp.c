@@ -188,7 +188,7 @@ static bool ends_train(const srp_datagram *item)
 
 /* Main, probe and pool are sent one after the other, so that a mix of them still leaves in large batches; and of each the
  * small datagrams before the others, so that DF is changed once for all of them. */
-static uint32_t pass_of(const srp_datagram *items, uint32_t i)
+static inline uint32_t pass_of(const srp_datagram *items, uint32_t i)
 {
     const srp_datagram *item = &items[i];
     uint32_t socket = item->socket < SRP_SOCKET_POOL ? item->socket : SRP_SOCKET_POOL;
@@ -223,11 +223,12 @@ static bool fits_train(const srp_udp_sender *out, const srp_datagram *last, cons
 static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t count)
 {
     uint32_t messages = 0, vectors = 0, bytes = 0, segment = 0, socket = 0;
+    const bool only = out->passes == 1u << out->pass; /* all are of this pass */
     const srp_datagram *last = NULL;
     out->fd = -1;
     for (uint32_t i = out->next; i < count && vectors < SRP_UDP_BATCH; i++) {
         const srp_datagram *item = &items[i];
-        if (pass_of(items, i) != out->pass)
+        if (!only && pass_of(items, i) != out->pass)
             continue;
         int fd = item->socket < out->sockets ? out->fds[item->socket] : -1;
         if (fd < 0) {
@@ -513,11 +514,24 @@ bool srp_udp_can_segment(int fd)
 
 uint32_t srp_udp_drops(int fd)
 {
+    uint32_t drops;
+    srp_udp_look(fd, &drops);
+    return drops;
+}
+
+bool srp_udp_look(int fd, uint32_t *drops)
+{
     uint32_t info[SK_MEMINFO_VARS] = {0};
     socklen_t size = sizeof info;
-    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &size) < 0)
-        return 0;
-    return info[SK_MEMINFO_DROPS];
+    getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &size);
+    *drops = info[SK_MEMINFO_DROPS];
+    return info[SK_MEMINFO_RMEM_ALLOC] > info[SK_MEMINFO_RCVBUF] / 2;
+}
+
+bool srp_udp_filtered(int fd)
+{
+    socklen_t steps = 0;
+    return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &steps) < 0 || steps > 0;
 }
 
 int srp_udp_name(int fd, uint32_t *addr, uint16_t *port)

@@ -167,6 +167,8 @@ int srp_udp_set_pktinfo(int fd, bool on);
 int srp_udp_set_gro(int fd, bool on);
 bool srp_udp_can_segment(int fd);
 uint32_t srp_udp_drops(int fd);                          /* dropped by the kernel so far (SO_MEMINFO) */
+bool srp_udp_look(int fd, uint32_t *drops);              /* the same, and whether more than half of the receive buffer is full */
+bool srp_udp_filtered(int fd);                           /* a filter is attached: drops are not always losses */
 int srp_udp_name(int fd, uint32_t *addr, uint16_t *port); /* what it is bound to */
 
 #endif

@@ -447,6 +447,8 @@ class Sequence:
         assert len(sent) <= 256 + 64 * self.fanout + 64 * 64 + (4000 if self.client else 0)
         if not self.client:
             assert self.node.next_due_us() > world.mono_us or world.cached()
+        if rng.random() < 0.1:
+            self.node.pressed(world.mono_us, world.wall_ms)
         self.keep(sent)
 
     def command(self) -> None:

@@ -124,6 +124,14 @@ def families(status: dict[str, Any]) -> "Iterator[Metric]":
     yield traffic("srpnode_sent_bytes", "UDP payload sent.", "out_bytes")
     yield by(GaugeMetricFamily("srpnode_peers", "Known peers, by state.", labels=("identity", "state")), "peers")
     yield by(GaugeMetricFamily("srpnode_cache", "Stored packets, bytes and limit.", labels=("identity", "measure")), "cache")
+    strangers = GaugeMetricFamily(
+        "srpnode_strangers_per_second",
+        "Pings and joins of unproven sources answered in a second, as far as the machine allows; 0: any number.",
+        labels=("identity",),
+    )
+    for identity in identities:
+        strangers.add_metric((identity["name"],), identity["strangersPerSecond"])
+    yield strangers
     handling = HistogramMetricFamily(
         "srpnode_handling_seconds",
         "Time from the arrival of a batch of datagrams to the departure of what came of it.",

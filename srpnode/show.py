@@ -52,6 +52,8 @@ def _status(figures: dict[str, Any]) -> Iterator[str]:
             f"  cache     {cache['packets']} packets, {amount(cache['bytes'], 'B')} of "
             f"{amount(cache['max_bytes'], 'B')}, {cache['clusters']} clusters"
         )
+        strangers = identity["strangersPerSecond"]
+        yield f"  strangers {f'{amount(strangers)} a second' if strangers else 'any number'}"
         if identity["filter"] != "off":
             yield f"  filter    in the kernel, {identity['filter']}"
         udp = identity["udp"]

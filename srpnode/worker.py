@@ -231,6 +231,7 @@ class Worker:
             "events": counters,
             "peers": {name: gauges.get(key, 0) for name, key in GAUGE_PEERS.items()},
             "cache": {name: gauges.get(key, 0) for name, key in GAUGE_CACHE.items()},
+            "strangersPerSecond": gauges.get("strangers_per_second", 0),
             "summary": gauges.get("summary", ""),
             "udp": self.loop.counters(),
             "handling_us": self.loop.handling_times(),

@@ -56,6 +56,7 @@ from srpnode.core.types cimport (
     srp_packet,
     srp_packet_encode,
     srp_peer,
+    srp_peers_is,
     srp_peers_named,
     srp_recent,
     srp_recent_add,
@@ -347,7 +348,9 @@ cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) 
             tell_packet(s, APP_STREAM, d, frame)
         return
     if to.len == 32:
-        other = srp_peers_named(&s.peers, d.data + to.at)
+        other = s.stream_to  # many go to one peer
+        if not srp_peers_is(&s.peers, other, d.data + to.at):
+            other = s.stream_to = srp_peers_named(&s.peers, d.data + to.at)
     if other == <uint32_t>SRP_NONE or other == slot or not proven(s, other):
         drop(s, SRP_DROP_no_destination)
         return

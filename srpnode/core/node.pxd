@@ -72,6 +72,7 @@ ctypedef struct Gauges:
     uint64_t cache_bytes
     uint64_t cache_max_bytes
     uint64_t sync_jobs
+    uint64_t strangers_per_second   # that are answered now, 0: any number
     uint8_t summary[20]
 
 cdef class Node:
@@ -82,6 +83,7 @@ cdef class Node:
 
     cdef void receive_batch(self, srp_datagram *batch, uint32_t count, srp_now now) noexcept nogil
     cdef void tick_at(self, srp_now now) noexcept nogil
+    cdef void pressed_at(self, srp_now now) noexcept nogil
     cdef int64_t due_us(self) noexcept nogil
     cdef uint32_t output(self, srp_datagram **items) noexcept nogil
     cdef void output_done(self) noexcept nogil

@@ -61,7 +61,6 @@ from srpnode.core.state cimport (
     Challenge,
     Deferred,
     Event,
-    Lately,
     Limits,
     Own,
     Parked,
@@ -71,6 +70,7 @@ from srpnode.core.state cimport (
     drop,
 )
 from srpnode.core.rounds cimport begin_rounds, work_on_round
+from srpnode.core.strangers cimport may_ask, start_strangers, strangers_allowed, under_pressure
 from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
@@ -114,6 +114,7 @@ from srpnode.core.types cimport (
     srp_endpoint_hash,
     srp_frame,
     srp_frame_decode,
+    srp_frame_decode_next,
     srp_message,
     srp_message_read,
     srp_meter_cell,
@@ -124,6 +125,7 @@ from srpnode.core.types cimport (
     srp_part,
     srp_peer,
     srp_peers_at,
+    srp_peers_is_at,
     srp_peers_bytes,
     srp_peers_init,
     srp_peers_prefetch,
@@ -140,7 +142,6 @@ from srpnode.core.types cimport (
     srp_store_bytes,
     srp_store_init,
     srp_store_prefetch,
-    srp_tally_get,
     srp_pow2,
 )
 
@@ -151,12 +152,7 @@ cdef extern from "Python.h" nogil:  # cpython.mem of Cython 0.29 does not have t
 cdef enum:
     REPLICATED_WEIGHT = 64      # a publish or join counts so much against its address and prefix: it makes us send more
     TICK_US = 10000             # while sync jobs run
-    SHARES = 64                 # of unproven_per_second, in a second …
-    SHARE_US = 15625
-    SHARES_FROM = 640           # … when it is as large as that
-    ANSWERED_US = 16000000
-    REFUSED_US = 2000000
-    LATELY_BITS = 16            # for each place in the peer table
+    LATELY_BITS = 64            # for each place in the peer table
     AHEAD = 32                  # datagrams whose memory is fetched before the first of them is handled
 
 # --- receiving ----------------------------------------------------------------------------------------------------------
@@ -216,65 +212,6 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
             return False
     return True
 
-cdef void turn_lately(Lately *l, int64_t now_us) noexcept nogil:
-    """One of two Bloom filters of two bits is emptied each period: an endpoint is known for one to two of them."""
-    cdef uint64_t *older = l.before
-    cdef size_t size = (<size_t>l.mask + 1) // 8
-    if now_us - l.turned_us < l.period_us:
-        return
-    if l.before_used:  # memory that nobody used is not touched
-        memset(older, 0, size)
-    if now_us - l.turned_us >= 2 * l.period_us and l.recent_used:
-        memset(l.recent, 0, size)
-        l.recent_used = 0
-    l.before = l.recent
-    l.before_used = l.recent_used
-    l.recent = older
-    l.recent_used = 0
-    l.turned_us = now_us
-
-cdef bint has_lately(Lately *l, uint64_t endpoint) noexcept nogil:
-    cdef uint32_t a = <uint32_t>endpoint & l.mask, b = <uint32_t>(endpoint >> 32) & l.mask
-    return (l.recent[a >> 6] >> (a & 63)) & (l.recent[b >> 6] >> (b & 63)) & 1 \
-        or (l.before[a >> 6] >> (a & 63)) & (l.before[b >> 6] >> (b & 63)) & 1
-
-cdef void note_lately(Lately *l, uint64_t endpoint) noexcept nogil:
-    cdef uint32_t a = <uint32_t>endpoint & l.mask, b = <uint32_t>(endpoint >> 32) & l.mask
-    l.recent[a >> 6] |= <uint64_t>1 << (a & 63)
-    l.recent[b >> 6] |= <uint64_t>1 << (b & 63)
-    l.recent_used = 1
-
-cdef bint may_ask(State *s, srp_datagram *d, uint64_t endpoint) noexcept nogil:
-    """Whether a stranger's ping or join is looked at now: fairness among those that share `unproven_per_second`.
-
-    Half is for all, an eighth for those that were not answered lately, a quarter for those that asked a moment ago and were
-    refused, as a client does and a flood from forged sources hardly, the last eighth for addresses where a peer has proved itself:
-    a client that is known by its main socket is heard from its probe socket. A large limit is given out in 64 parts of a second:
-    the answers to a whole second's share, at once, would be a queue in which everybody waits.
-    """
-    cdef uint32_t most = s.limits.unproven_per_second
-    cdef uint64_t eighths = 8
-    if most == 0:
-        return True
-    if s.now.mono_us - s.unproven_at_us >= (SHARE_US if most >= SHARES_FROM else 1000000):
-        s.unproven_at_us = s.now.mono_us
-        s.unproven_used = 0
-        turn_lately(&s.answered, s.now.mono_us)
-        turn_lately(&s.refused, s.now.mono_us)
-    if most >= SHARES_FROM:
-        most = most // SHARES
-    if srp_tally_get(&s.peers.addresses, d.addr) == 0:
-        if has_lately(&s.answered, endpoint):
-            eighths = 4
-        else:
-            eighths = 7 if has_lately(&s.refused, endpoint) else 5
-    if s.unproven_used >= <uint32_t>((eighths * most + 7) // 8):
-        note_lately(&s.refused, endpoint)
-        return False
-    s.unproven_used += 1
-    note_lately(&s.answered, endpoint)
-    return True
-
 cdef void from_stranger(State *s, srp_datagram *d, srp_frame *frame, srp_message *message) noexcept nogil:
     """An unproven source: only ping, pong and join, and at most three bytes back for each byte (RFC 9000, section 8)."""
     s.budget = 3 * <int64_t>d.len
@@ -312,8 +249,8 @@ cdef void after_proof(State *s, srp_datagram *d) noexcept nogil:
     else:
         welcome(s, slot, &waiting, &frame, &message)
 
-cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
-    cdef srp_frame frame
+cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead, srp_frame *frame) noexcept nogil:
+    """frame: what was read last (its size 0: nothing); most datagrams of a batch are laid out as the one before."""
     cdef srp_message message
     cdef uint32_t slot
     cdef int verdict
@@ -324,8 +261,8 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
         drop(s, SRP_DROP_port_zero)
         return
     if d.socket == SRP_SOCKET_PROBE:
-        if s.reflection.wanted and srp_frame_decode(d.data, d.len, &frame) == SRP_OK and frame.type == SRP_PONG \
-                and srp_message_read(d.data, &frame, &message) == SRP_OK:
+        if s.reflection.wanted and srp_frame_decode_next(d.data, d.len, frame) == SRP_OK and frame.type == SRP_PONG \
+                and srp_message_read(d.data, frame, &message) == SRP_OK:
             on_probe_pong(s, d, &message)
             s.counter[SRP_COUNT_in_ping - 1 + frame.type] += 1
             return
@@ -334,14 +271,16 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
     if s.rules != 0 and not prefix_allowed(s, d.addr):
         drop(s, SRP_DROP_denied_prefix)
         return
-    verdict = srp_frame_decode(d.data, d.len, &frame)
+    verdict = srp_frame_decode_next(d.data, d.len, frame)
     if verdict != SRP_OK:
         drop(s, verdict)
         return
     if d.port == s.port and (d.addr == s.address or d.addr == d.local):
         drop(s, SRP_DROP_own_source)
         return
-    slot = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
+    slot = s.source
+    if not srp_peers_is_at(&s.peers, slot, d.addr, d.port):
+        slot = s.source = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
     # Before all that costs more; but for pongs, which can be checked and lead to no answer.
     if not known and (frame.type == SRP_PING or frame.type == SRP_JOIN) and not may_ask(s, d, ahead.endpoint):
@@ -350,24 +289,25 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
     if s.attempts != 0:
         d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
     # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
-    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, &frame) != NULL) \
+    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, frame) != NULL) \
             and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
         if frame.type == SRP_STREAM and may_ask(s, d, ahead.endpoint):
-            ask_alias(s, d, &frame)
+            ask_alias(s, d, frame)
         drop(s, SRP_DROP_unproven)
         return
-    if s.cluster_rules != 0 and not cluster_allowed(s, d.data, &frame):
+    if s.cluster_rules != 0 and not cluster_allowed(s, d.data, frame):
         drop(s, SRP_DROP_denied_cluster)
         return
-    verdict = srp_message_read(d.data, &frame, &message)
-    if verdict != SRP_OK:
-        drop(s, verdict)
-        return
+    if frame.type != SRP_STREAM and frame.type != SRP_PUBLISH and frame.type != SRP_SYNC:  # theirs is no JSON
+        verdict = srp_message_read(d.data, frame, &message)
+        if verdict != SRP_OK:
+            drop(s, verdict)
+            return
     s.counter[SRP_COUNT_in_ping - 1 + frame.type] += 1
     if not known:
-        from_stranger(s, d, &frame, &message)
+        from_stranger(s, d, frame, &message)
         if frame.type == SRP_PONG:
             after_proof(s, d)
         return
@@ -377,36 +317,39 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
     s.peers.peer[slot].local = d.local
     s.peers.peer[slot].socket = d.socket
     if frame.type == SRP_PING:
-        on_ping(s, d, &frame, &message, slot)
+        on_ping(s, d, frame, &message, slot)
     elif frame.type == SRP_PONG:
-        on_pong(s, d, &frame, &message, slot)
+        on_pong(s, d, frame, &message, slot)
         after_proof(s, d)  # a peer that was started anew under another name
     elif frame.type == SRP_JOIN:
-        on_join(s, d, &frame, &message, slot)
+        on_join(s, d, frame, &message, slot)
     elif frame.type == SRP_PUBLISH:
         s.packet_key = ahead.packet
-        on_publish(s, d, &frame, slot)
+        on_publish(s, d, frame, slot)
     elif frame.type == SRP_STREAM:
-        on_stream(s, d, &frame, slot)
+        on_stream(s, d, frame, slot)
     elif frame.type == SRP_SYNC:
-        on_sync(s, d, &frame, slot)
+        on_sync(s, d, frame, slot)
     elif frame.type == SRP_QUERY:
-        on_query(s, d, &frame, &message, slot)
+        on_query(s, d, frame, &message, slot)
     else:
-        on_intro(s, d, &frame, &message, slot)
+        on_intro(s, d, frame, &message, slot)
 
-cdef inline void look_ahead(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
+cdef inline void look_ahead(State *s, srp_datagram *d, Ahead *ahead, bint first) noexcept nogil:
     """Has the memory fetched that a datagram will need soon: its sender's place, the meters of its address, and of a publish
-    packet its gate and cache cells."""
+    packet its gate and cache cells. first: no other one stands before it."""
     cdef uint32_t at = 23, i
-    ahead.endpoint = srp_endpoint_hash(&s.peers, d.addr, d.port)
-    srp_peers_prefetch_cell(&s.peers, ahead.endpoint)
-    if s.limits.address_per_minute != 0:
-        ahead.address = srp_sip_word(&s.key, d.addr)
-        srp_meter_prefetch(&s.addresses, ahead.address)
-    if s.limits.prefix_per_minute != 0:
-        ahead.prefix = srp_sip_word(&s.key, srp_prefix(d.addr))
-        srp_meter_prefetch(&s.prefixes, ahead.prefix)
+    if not first and (d - 1).addr == d.addr and (d - 1).port == d.port:  # of one train
+        ahead[0] = (ahead - 1)[0]
+    else:
+        ahead.endpoint = srp_endpoint_hash(&s.peers, d.addr, d.port)
+        srp_peers_prefetch_cell(&s.peers, ahead.endpoint)
+        if s.limits.address_per_minute != 0:
+            ahead.address = srp_sip_word(&s.key, d.addr)
+            srp_meter_prefetch(&s.addresses, ahead.address)
+        if s.limits.prefix_per_minute != 0:
+            ahead.prefix = srp_sip_word(&s.key, srp_prefix(d.addr))
+            srp_meter_prefetch(&s.prefixes, ahead.prefix)
     ahead.packet = 0
     if d.len < 200 or d.data[4] != SRP_PUBLISH:
         return
@@ -509,7 +452,7 @@ cdef class Node:
         routes = srp_recent_cells(return_routes)
         meters = srp_recent_cells(meter_entries)
         parked_sets = srp_pow2((parked + 1) // 2) if parked else 0
-        lately = srp_pow2(LATELY_BITS * peers) if peers > 4 else 64
+        lately = srp_pow2(LATELY_BITS * peers) if peers > 8 else 512
         slab = <uint64_t>queue_datagrams * 256 + 16 * <uint64_t>SRP_DATAGRAM_MAX if queue_bytes == 0 else queue_bytes
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
@@ -572,14 +515,7 @@ cdef class Node:
         srp_meter_init(&s.join_targets, <srp_meter_cell *>carve(&at, sizeof(srp_meter_cell) * <size_t>meters), meters)
         s.parked = <Parked *>carve(&at, sizeof(Parked) * 2 * <size_t>parked_sets)
         s.parked_sets = parked_sets
-        s.answered.recent = <uint64_t *>carve(&at, <size_t>lately // 8)
-        s.answered.before = <uint64_t *>carve(&at, <size_t>lately // 8)
-        s.refused.recent = <uint64_t *>carve(&at, <size_t>lately // 8)
-        s.refused.before = <uint64_t *>carve(&at, <size_t>lately // 8)
-        s.answered.mask = s.refused.mask = lately - 1
-        s.answered.period_us = ANSWERED_US
-        s.refused.period_us = REFUSED_US
-        s.answered.turned_us = s.refused.turned_us = mono_us
+        start_strangers(s, <uint64_t *>carve(&at, <size_t>lately // 2), lately)
         s.job = <SyncJob *>carve(&at, sizeof(SyncJob) * <size_t>sync_jobs)
         s.jobs = sync_jobs
         s.deferred = <Deferred *>carve(&at, sizeof(Deferred) * <size_t>deferred_joins)
@@ -625,16 +561,18 @@ cdef class Node:
         """Handles a batch in order. The buffers may be patched and belong to the core until output_done()."""
         cdef State *s = self.state
         cdef Ahead ahead[AHEAD]
+        cdef srp_frame frame
         cdef uint32_t i, n
         set_time(s, now)
+        frame.size = 0
         while count > 0:
             n = AHEAD if count > AHEAD else count
             for i in range(n):
-                look_ahead(s, &batch[i], &ahead[i])
+                look_ahead(s, &batch[i], &ahead[i], i == 0)
             for i in range(n):
                 srp_peers_prefetch(&s.peers, ahead[i].endpoint)
             for i in range(n):
-                receive_one(s, &batch[i], &ahead[i])
+                receive_one(s, &batch[i], &ahead[i], &frame)
             batch += n
             count -= n
 
@@ -663,6 +601,11 @@ cdef class Node:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
             expire_packets(s)
+
+    cdef void pressed_at(self, srp_now now) noexcept nogil:
+        """The driver loses datagrams that are for us, or is about to: strangers get less for a while."""
+        set_time(self.state, now)
+        under_pressure(self.state)
 
     cdef int64_t due_us(self) noexcept nogil:
         """Monotonic microseconds of the next tick that has anything to do."""
@@ -830,6 +773,13 @@ cdef class Node:
         now.mono_us = mono_us
         now.wall_ms = wall_ms
         self.tick_at(now)
+
+    def pressed(self, int64_t mono_us, int64_t wall_ms):
+        """Datagrams are lost before they are handed in: strangers get less for a while."""
+        cdef srp_now now
+        now.mono_us = mono_us
+        now.wall_ms = wall_ms
+        self.pressed_at(now)
 
     def next_due_us(self):
         """Monotonic microseconds of the next useful tick()."""
@@ -1057,6 +1007,7 @@ cdef void fill_gauges(State *s, Gauges *g) noexcept nogil:
     g.cache_bytes = s.store.bytes
     g.cache_max_bytes = s.store_max
     g.sync_jobs = s.jobs_active
+    g.strangers_per_second = strangers_allowed(s)
     memcpy(g.summary, s.store.top, 20)
 
 
@@ -1246,6 +1197,6 @@ def unpack_gauges(data):
     return {
         "peers": g.peers, "connected": g.connected, "indexed": g.indexed, "clusters": g.clusters,
         "memberships": g.memberships, "cache_packets": g.cache_packets, "cache_bytes": g.cache_bytes,
-        "cache_max_bytes": g.cache_max_bytes, "sync_jobs": g.sync_jobs,
+        "cache_max_bytes": g.cache_max_bytes, "sync_jobs": g.sync_jobs, "strangers_per_second": g.strangers_per_second,
         "summary": (<const char *>g.summary)[:20].hex(),
     }

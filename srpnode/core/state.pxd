@@ -1,6 +1,7 @@
 # Everything one identity knows, in one struct that all parts of the core work on. Allocated once, by Node.
 #
 #   node      what comes in, in which order it is checked, and the Python face
+#   strangers how many unproven sources are answered, and which
 #   reach     ping, pong, proof of endpoints, heartbeats, names
 #   meet      join, introductions, rendezvous
 #   gossip    publish, the cache's ejection and expiry, query, stream
@@ -298,16 +299,27 @@ ctypedef struct State:
     int64_t budget                      # bytes left for an unproven source; -1 = proven
     int64_t bandwidth_left
     int64_t bandwidth_at_us
+    uint32_t source                     # slot of the peer that sent the last datagram, …
+    uint32_t stream_to                  # … and of the one that the last stream was for
     # this second
     int64_t second_at_us
-    uint32_t unproven_used
-    int64_t unproven_at_us
-    Lately answered                     # strangers that were
-    Lately refused
     uint32_t sync_work_used
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
     int64_t carry_credit                # of carried_per_minute: packets times 60 000 000
     int64_t carry_at_us                 # when it was brought up to
+    # strangers
+    Lately answered                     # that were
+    Lately refused
+    uint32_t unproven_part              # of unproven_per_second, in 1024ths
+    uint32_t share                      # of a part of a second …
+    uint32_t share_used
+    int64_t share_us                    # … as long as this
+    int64_t share_at_us
+    uint32_t given                      # that were answered in this quarter of a second …
+    uint32_t given_before               # … and in the one before
+    int64_t given_at_us
+    int64_t cut_us                      # when unproven_part was halved last
+    int64_t calm_us                     # since when it grows
     # times of the main loop
     int64_t heartbeat_at_us
     int64_t refresh_at_us

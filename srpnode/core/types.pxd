@@ -78,6 +78,7 @@ cdef extern from "wire.h" nogil:
         uint32_t ttl
         srp_bytes field[11]
     srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *frame)
+    srp_verdict srp_frame_decode_next(const uint8_t *data, uint32_t len, srp_frame *frame)
     c_bool srp_unset(const uint8_t *data, srp_span span)
     void srp_packet_init(srp_packet *packet, uint8_t type)
     uint32_t srp_packet_encode(const srp_packet *packet, uint8_t *out, uint32_t cap)
@@ -277,7 +278,9 @@ cdef extern from "peers.h" nogil:
     void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash)
     uint64_t srp_cluster_mark(const uint8_t *cluster, const uint8_t *subcluster)
     void srp_peers_fetch(const srp_peers *t, uint32_t slot)
+    bint srp_peers_is_at(const srp_peers *t, uint32_t slot, uint32_t addr, uint16_t port)
     uint32_t srp_peers_named(const srp_peers *t, const uint8_t *id)
+    bint srp_peers_is(const srp_peers *t, uint32_t slot, const uint8_t *id)
     uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us)
     void srp_peers_remove(srp_peers *t, uint32_t slot)
     void srp_peers_name(srp_peers *t, uint32_t slot, const uint8_t *id)
@@ -414,6 +417,7 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_joins_echoed
         SRP_COUNT_parked
         SRP_COUNT_unparked
+        SRP_COUNT_unproven_cuts
         SRP_COUNT_cache_inserted
         SRP_COUNT_cache_ejected
         SRP_COUNT_cache_expired

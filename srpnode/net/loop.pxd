@@ -52,7 +52,8 @@ cdef class Loop:
     cdef srp_udp_sender *sender
     cdef srp_datagram *batch
     cdef uint8_t *data
-    cdef uint32_t batch_size, pool_size
+    cdef uint32_t batch_size       # datagrams that the core is handed at once
+    cdef uint32_t pool_size
     cdef bint gro, fine_wait, running, pause
     cdef int epoll, error
     cdef int notify_fd             # of the application, -1: none
@@ -64,6 +65,7 @@ cdef class Loop:
     cdef uint8_t df[SOCKETS]       # the sender's
     cdef uint32_t drops[SOCKETS]   # of the kernel, when they were counted last …
     cdef int64_t drops_us          # … and when they will be again
+    cdef int64_t look_us           # when the receive buffer of the main socket may be looked at again
     cdef epoll_event events[EVENTS]
     cdef bint more                 # the main socket was not empty when it was read last …
     cdef unsigned int busy         # … nor so many times before
@@ -99,6 +101,7 @@ cdef class Loop:
     cdef int32_t _watch(self, uint32_t socket, int fd) noexcept nogil
     cdef void _nap(self, uint32_t got) noexcept nogil
     cdef void _count_kernel_drops(self) noexcept nogil
+    cdef void _count_drops(self, uint32_t index) noexcept nogil
     cdef void _note_due(self) noexcept nogil
     cdef int64_t _timeout_us(self) noexcept nogil
     cdef void _read_clock(self) noexcept nogil

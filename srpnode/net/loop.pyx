@@ -66,8 +66,10 @@ from srpnode.net.udp cimport (
     srp_udp_can_segment,
     srp_udp_count_name,
     srp_udp_drops,
+    srp_udp_filtered,
     srp_udp_give_up,
     srp_udp_kernel,
+    srp_udp_look,
     srp_udp_name,
     srp_udp_open,
     srp_udp_prepare,
@@ -148,6 +150,7 @@ cdef enum:
     DENSE_US = 200                  # silent batches that come closer than this are worth a nap
     TIMER_SLACK_NS = 10000          # the kernel's 50 us would make naps half as long again
     DROPS_EVERY_US = 1000000
+    LOOK_EVERY_US = 5000            # at the receive buffer of the main socket, while it brings something
     HEARTBEAT_AGAIN_US = 10000
     END_POLLS = 10                  # waits for blocked output when the loop ends
 
@@ -209,7 +212,7 @@ cdef class Loop:
     """Drives one Node over its sockets.
 
     main, probe   bound UDP sockets prepared by srpnode.net.sockets; the loop keeps a reference, it never closes them
-    batch         datagrams received by one system call and handed to the core at once, 1 … 256
+    batch         messages received by one system call and handed to the core at once, 1 … 256; of trains up to four times as many datagrams
     gro, gso      use UDP_GRO and UDP_SEGMENT where the kernel has them
     pool_size     sockets that open_pool() binds, 0 … 256
     jam_ms        how long output waits for a socket that takes nothing before it is given up; milliseconds
@@ -251,7 +254,7 @@ cdef class Loop:
         self._lock = threading.Lock()
         self._beat_lock = threading.Lock()
         self._outstanding = []
-        self.batch_size = batch
+        self.batch_size = min(4 * batch, <unsigned int>SRP_UDP_BATCH)  # trains leave longer that way than they came
         self.pool_size = pool_size
         self.notify_fd = notify_fd
         self.fine_wait = True
@@ -278,7 +281,7 @@ cdef class Loop:
         self.receiver.stride = SRP_UDP_STRIDE_GRO if self.gro else SRP_UDP_STRIDE
         self.receiver.batch = batch
         self.data = <uint8_t *>calloc(batch, self.receiver.stride)
-        self.batch = <srp_datagram *>calloc(batch, sizeof(srp_datagram))
+        self.batch = <srp_datagram *>calloc(self.batch_size, sizeof(srp_datagram))
         if self.data == NULL or self.batch == NULL:
             raise MemoryError
         self.receiver.data = self.data
@@ -646,6 +649,8 @@ cdef class Loop:
             self.pause = self.pause or got < 0
             return True
         self._read_clock()
+        if socket == SRP_SOCKET_MAIN and self.look_us <= self.now.mono_us:
+            self._count_drops(SRP_SOCKET_MAIN)
         self.spoke = False
         if not self._hand_over():
             return False
@@ -879,13 +884,27 @@ cdef class Loop:
         return error
 
     cdef void _count_kernel_drops(self) noexcept nogil:
-        cdef uint32_t i, drops
+        cdef uint32_t i
         self.drops_us = self.now.mono_us + DROPS_EVERY_US
         for i in range(SOCKETS if self.own[OWN_POOL_OPEN] else SRP_SOCKET_POOL):
             if self.fds[i] >= 0:
-                drops = srp_udp_drops(self.fds[i])
-                self.udp[SRP_UDP_IN_KERNEL_DROPS] += <uint32_t>(drops - self.drops[i])  # wraps
-                self.drops[i] = drops
+                self._count_drops(i)
+
+    cdef void _count_drops(self, uint32_t index) noexcept nogil:
+        """Counts what the kernel dropped in front of a socket; has the core take less on when that may be for want of our time.
+
+        A buffer that is half full is a queue in which everybody waits, and soon drops. A filter's drops are not losses.
+        """
+        cdef uint32_t drops, new
+        cdef bint filling = srp_udp_look(self.fds[index], &drops)
+        new = drops - self.drops[index]  # wraps
+        self.udp[SRP_UDP_IN_KERNEL_DROPS] += new
+        self.drops[index] = drops
+        if index != SRP_SOCKET_MAIN:
+            return
+        self.look_us = self.now.mono_us + LOOK_EVERY_US
+        if filling or (new != 0 and not srp_udp_filtered(self.fds[index])):
+            self.node.pressed_at(self.now)
 
     cdef int32_t _open_pool(self) noexcept nogil:
         cdef uint32_t i

@@ -50,4 +50,6 @@ cdef extern from "udp.h" nogil:
     int srp_udp_set_gro(int fd, bint on)
     bint srp_udp_can_segment(int fd)
     uint32_t srp_udp_drops(int fd)
+    bint srp_udp_look(int fd, uint32_t *drops)
+    bint srp_udp_filtered(int fd)
     int srp_udp_name(int fd, uint32_t *addr, uint16_t *port)

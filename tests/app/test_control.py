@@ -165,6 +165,7 @@ def figures() -> dict[str, Any]:
         "udp": {"in_bytes": 10, "out_bytes": 20, "handling_us": 1_500_000},
         "peers": {"known": 4},
         "cache": {"packets": 5},
+        "strangersPerSecond": 40_000,
         "handling_us": [(1, 2), (2, 3), (None, 1)],
     }
     return {"version": "1", "uptime": 2.5, "identities": [identity]}
@@ -182,6 +183,7 @@ def test_the_metrics_page_is_prometheus_text() -> None:
         **dict.fromkeys(("received", "sent", "dropped", "events", "udp", "received_bytes", "sent_bytes"), "counter"),
         "peers": "gauge",
         "cache": "gauge",
+        "strangers_per_second": "gauge",
         "handling_seconds": "histogram",
     }
     assert all(family.documentation.endswith(".") for family in read.values())

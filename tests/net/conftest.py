@@ -39,6 +39,7 @@ def library(compile_c: Compile) -> ctypes.CDLL:
     lib.harness_count.restype = ctypes.c_uint64
     lib.srp_udp_count_name.restype = ctypes.c_char_p
     lib.srp_udp_drops.restype = ctypes.c_uint32
+    lib.srp_udp_look.restype = lib.srp_udp_filtered.restype = ctypes.c_bool
     return lib
 
 

@@ -134,14 +134,14 @@ def test_the_probe_socket_answers_for_itself() -> None:
         assert second.answered[5] == at.probe.getsockname()
 
 
-def test_a_train_is_taken_apart_in_batches_of_the_wanted_size() -> None:
+def test_trains_reach_the_core_in_four_times_larger_batches() -> None:
     with running(batch=4) as at, Client(at.to) as client:
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", len(ping(0))))]
-        client.sock.sendmsg([b"".join(map(ping, range(20)))], control, 0, at.to)
-        client.waiting = set(range(20))
+        client.sock.sendmsg([b"".join(map(ping, range(40)))], control, 0, at.to)
+        client.waiting = set(range(40))
         client.listen()
         counters = at.loop.counters()
-        assert (counters["in_trains"], counters["in_calls"], counters["batches"]) == (1, 1, 5)
+        assert (counters["in_trains"], counters["in_calls"], counters["batches"]) == (1, 1, 3)
 
 
 @pytest.mark.parametrize("settings", [{"gro": False}, {"gso": False}, {"batch": 1}, {"batch": 256}])
@@ -195,7 +195,7 @@ def test_a_batch_that_was_interrupted_by_blocked_output_is_finished(inject: ctyp
     with running(calls=calls_of(inject), batch=4, jam_ms=60000) as at, Client(at.to) as client:
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", len(ping(0))))]
         for after in range(4):
-            numbers = range(after * 20, after * 20 + 20)
+            numbers = range(after * 60, after * 60 + 60)
             inject.inject_send(errno.EAGAIN, after, 3)
             client.sock.sendmsg([b"".join(map(ping, numbers))], control, 0, at.to)
             client.waiting = set(numbers)
@@ -658,6 +658,76 @@ def test_kernel_drops_are_counted() -> None:
             until(counted, "they were not counted")
     finally:
         at.close()
+
+
+def strangers(at: Running) -> int:
+    """How many the core answers in a second now."""
+    result, answer = at.loop.command(core.GAUGES, size=core.GAUGES_BYTES, timeout_s=30)
+    assert result == 0
+    return int(core.unpack_gauges(answer)["strangers_per_second"])
+
+
+@contextlib.contextmanager
+def overrun(node: dict[str, Any], data: bytes) -> Iterator[tuple[Running, threading.Event]]:
+    """A loop that finds its small receive buffer full of such datagrams, again and again, until the event is set."""
+    at = Running(start=False, node=node)
+    try:
+        at.main.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        over = threading.Event()
+
+        def send() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                while not over.is_set():
+                    for _ in range(100):
+                        sock.sendto(data, at.to)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            until(lambda: at.count("in_kernel_drops_now") > 100, "the buffer took all")
+            at.loop.start()
+            yield at, over
+        finally:
+            over.set()
+            thread.join()
+    finally:
+        at.close()
+
+
+def test_strangers_get_less_when_the_receive_buffer_runs_over() -> None:
+    with overrun({"unproven_per_second": 6400}, ping(1)) as (at, _):
+        until(lambda: at.node.counters()["unproven_cuts"] > 2, "nothing was taken from them")
+        assert strangers(at) < 1600
+    assert at.count("in_kernel_drops") > 0
+
+
+def test_and_more_again_when_it_does_not() -> None:
+    with overrun({"unproven_per_second": 6400}, ping(1)) as (at, over):
+        until(lambda: at.node.counters()["unproven_cuts"] > 2, "nothing was taken from them")
+        over.set()
+        at.loop.beat(30)
+        least = strangers(at)
+        with Client(at.to, "127.0.2.1") as client:
+
+            def more() -> bool:
+                client.send([1])
+                return strangers(at) > least
+
+            until(more, "it never came back")
+
+
+def test_garbage_that_fills_the_buffer_takes_nothing_from_strangers() -> None:
+    with overrun({"unproven_per_second": 6400}, b"no packet" * 20) as (at, _), Client(at.to, "127.0.2.1") as client:
+        before = at.count("in_kernel_drops")
+        until(lambda: at.count("in_kernel_drops") > before + 1000, "nothing was lost")
+
+        def served() -> bool:
+            client.send([1])
+            return at.node.counters()["in_ping"] > 10
+
+        until(served, "newcomers were locked out")
+        assert strangers(at) == 6400
+        assert at.node.counters()["unproven_cuts"] == 0
 
 
 @pytest.mark.parametrize("settings", [{"batch": 0}, {"batch": 257}, {"pool_size": 257}])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from srpnode.net import filter as filters
 from tests.net.conftest import CEXT, HERE, SANITIZERS, Compile
 from tests.net.udp import BLOCKED, DONE, MAIN, POOL, PROBE, STALLED, Datagram, Udp, udp
 
@@ -430,6 +431,28 @@ def test_what_the_kernel_drops_can_be_asked_for(io: Udp, inject: ctypes.CDLL) ->
         while io.receive() > 0:
             io.take()
         assert io.counters()["in_datagrams"] + dropped == 100
+
+
+def test_a_buffer_that_fills_can_be_seen(io: Udp, inject: ctypes.CDLL) -> None:
+    sink = io.use(udp())
+    sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    drops = ctypes.c_uint32()
+    assert not inject.srp_udp_look(sink.fileno(), ctypes.byref(drops))
+    assert not inject.srp_udp_filtered(sink.fileno())
+    with udp() as source:
+        sent = 0
+        while not inject.srp_udp_look(sink.fileno(), ctypes.byref(drops)):
+            source.sendto(b"x" * 1000, name_of(sink))
+            sent += 1
+        assert sent > 10
+        assert drops.value == 0, "seen only when it was too late"
+        filters.attach(sink.fileno())
+        assert inject.srp_udp_filtered(sink.fileno())
+        source.sendto(b"x" * 1000, name_of(sink))
+        inject.srp_udp_look(sink.fileno(), ctypes.byref(drops))
+        assert drops.value == 1
+        filters.detach(sink.fileno())
+        assert not inject.srp_udp_filtered(sink.fileno())
 
 
 def test_trains_are_received_a_few_at_a_time(inject: ctypes.CDLL) -> None:
