@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ def p99(run: Run) -> float:
     return quantile(run["ping_ms"], 0.99)
 
 
+def memory_mb(at: int, run: Run) -> float:
+    return float(run["memory_kb"][at]) / 1024
+
+
 def row(runs: list[Run], without: list[Run]) -> list[str]:
     first = runs[0]
     calm = statistics.median(p99(run) for run in without if run["share"] == first["share"]) if without else float("nan")
@@ -64,7 +69,7 @@ def row(runs: list[Run], without: list[Run]) -> list[str]:
         spread(runs, p99, ".1f"),
         spread(runs, lambda r: p99(r) / calm, ".1f"),
         spread(runs, lambda r: p99(r) / quantile(r["idle_ms"], 0.99), ".0f"),
-        " / ".join(spread(runs, lambda r, i=i: r["memory_kb"][i] / 1024, ".0f") for i in range(len(first["memory_kb"]))),
+        " / ".join(spread(runs, partial(memory_mb, i), ".0f") for i in range(len(first["memory_kb"]))),
         spread(runs, lambda r: r["served_us"], ".1f") if flooded else "",
         spread(runs, lambda r: r["alone_us"], ".2f") if flooded else "",
         spread(runs, lambda r: 100 * r["others_idle"], ".0f"),

@@ -139,8 +139,11 @@ def flood(workload: str, entries: list[Entry], rate: float, seconds: float, *, k
         command += ["--flood"]
     if known and "--srp" in options:
         command += ["--known"]
-    return subprocess.Popen(
-        ["nice", "-n", str(ATTACKER_NICE), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    return subprocess.Popen(  # should this program be killed, the attacker goes with it
+        ["setpriv", "--pdeathsig", "KILL", "nice", "-n", str(ATTACKER_NICE), *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -210,29 +213,32 @@ def run(
     share: float = 1.0,
     limits: tuple[str, ...] = (),
     least_s: float = 0.0,
+    compared: bool = True,
 ) -> Run:
-    """One node, one flood, so many honest peers; everything is started anew and stopped. least_s: pings are timed so long."""
+    """One node, one flood, so many honest peers; everything is started anew and stopped. least_s: pings are timed so long. compared:
+    without it (and with a rate) neither the idle node is measured nor the flood alone."""
     result = Run(workload, clients, share, list(limits))
     net = f"127.{random.SystemRandom().randrange(64, 190)}"
     nodes_core, others_core = machine.cores()
     with contextlib.ExitStack() as stack:
         with machine.on(nodes_core):
-            if WORKLOADS[workload]:
+            if compared and WORKLOADS[workload]:
                 measure_capacity(result, net)
             node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
         stack.callback(node.close)
         stack.enter_context(machine.share(node.pid, share))
         stack.enter_context(machine.on(others_core))
-        pinger = Pinger(f"{net}.0.5", node.entries[0], IDLE_EVERY_S)
-        time.sleep(ALONE_S)
-        _, result.idle_ms = pinger.close()
+        if compared:
+            pinger = Pinger(f"{net}.0.5", node.entries[0], IDLE_EVERY_S)
+            time.sleep(ALONE_S)
+            _, result.idle_ms = pinger.close()
         result.memory_kb = [machine.memory_kb(node.pid)]
         if WORKLOADS[workload]:
             with machine.on(nodes_core):
-                result.alone_us = cost_us(workload, node, filtered="kernel_filter=true" in limits)
-            result.memory_kb.append(machine.memory_kb(node.pid))
-            with machine.on(nodes_core):
-                attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=True)
+                if compared:
+                    result.alone_us = cost_us(workload, node, filtered="kernel_filter=true" in limits)
+                    result.memory_kb.append(machine.memory_kb(node.pid))
+                attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=compared)
             stack.callback(attacker.wait)
             stack.callback(attacker.kill)
             time.sleep(2.0)
