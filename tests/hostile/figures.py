@@ -47,7 +47,7 @@ def memory_mb(at: int, run: Run) -> float:
 
 def row(runs: list[Run], without: list[Run]) -> list[str]:
     first = runs[0]
-    calm = statistics.median(p99(run) for run in without if run["share"] == first["share"]) if without else float("nan")
+    calm = statistics.median([p99(run) for run in without if run["share"] == first["share"]] or [float("nan")])
     flooded = bool(first["capacity"])
     name = " ".join([first["workload"], *first["limits"]])
     return [
