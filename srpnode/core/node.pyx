@@ -928,6 +928,7 @@ LIMIT_DEFAULTS = {
     "peer_out_bytes_per_second": 0,
     "publish_fan_out": 108,
     "fan_out_packets_per_second": 5000,
+    "carried_per_minute": 120,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -959,6 +960,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
     l.publish_fan_out = all_limits["publish_fan_out"]
     l.fan_out_packets_per_second = all_limits["fan_out_packets_per_second"]
+    l.carried_per_minute = all_limits["carried_per_minute"]
     if not 3 <= l.publish_fan_out <= 120:
         raise ValueError("publish_fan_out: 3 to 120")
     return 0

@@ -299,7 +299,8 @@ cdef extern from "store.h" nogil:
     ctypedef struct srp_entry:
         uint8_t id[32]
         uint16_t size
-        uint8_t hops
+        uint32_t hops
+        uint32_t carried
         uint32_t cluster
         uint32_t cluster_newer
         uint32_t expires_s
@@ -425,6 +426,8 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_member_table_full
         SRP_COUNT_gate_evicted
         SRP_COUNT_fan_outs_narrowed
+        SRP_COUNT_carried
+        SRP_COUNT_carries_refused
         SRP_COUNT_queries_answered
         SRP_COUNT_answers_routed
         SRP_COUNT_syncs_started
