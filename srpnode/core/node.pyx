@@ -97,6 +97,7 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
+    SRP_PEER_OPENED,
     SRP_PEER_USED,
     SRP_PING,
     SRP_PONG,
@@ -183,7 +184,7 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
     cdef uint32_t quota = s.limits.replicated_per_minute if replicated else s.limits.control_per_minute
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint64_t key
-    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
+    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute and not s.peers.peer[slot].flags & SRP_PEER_OPENED:
         p = &s.peers.peer[slot]
         p.window = s.minute
         p.used_replicated = p.used_control = p.used_introductions = 0

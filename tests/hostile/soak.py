@@ -4,7 +4,7 @@
 
 One `srpnode run` on loopback. Each generation is a run of bench/load with endpoints of its own: they prove themselves,
 publish at the rate (datagrams a second) for their life, and fall silent. Prints samples; exit status 1 when memory or
-descriptors grew in the second half; the tables had their chance to fill in the first. A machine that was suspended or a program
+descriptors grew in the second half, or the CPU time for a datagram; the tables had their chance to fill in the first. A machine that was suspended or a program
 that was stopped meanwhile shows in the samples as time that passed twice.
 """
 
@@ -31,8 +31,10 @@ SPREAD_S: Final = 12.0
 ENDPOINTS: Final = 150
 PORTS_FROM: Final = 20_000
 GROWTH: Final = 1.05  # of memory in the second half
+COST_GROWTH: Final = 1.25  # of the CPU time for a datagram, median of one half to the other
 SPARE_DESCRIPTORS: Final = 2
 SAMPLE_S: Final = LIFE_S / 2  # two generations live at a time
+COUNTED: Final = ("in_datagrams", "out_datagrams", "in_kernel_drops_now", "in_calls", "rounds", "batches", "ticks", "naps")
 
 
 def generation(load: Path, node: sut.SrpNode, number: int, rate: int, life_s: float) -> subprocess.Popen[str]:
@@ -52,6 +54,12 @@ def generation(load: Path, node: sut.SrpNode, number: int, rate: int, life_s: fl
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def counted(node: sut.SrpNode) -> dict[str, int]:
+    """What both loops have done so far."""
+    status = node.status()["identities"]
+    return {name: sum(identity["udp"][name] for identity in status) for name in COUNTED}
+
+
 def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
     rng = random.Random(24)
     net = f"127.{random.SystemRandom().randrange(64, 190)}"
@@ -66,7 +74,7 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
             running.append(generation(load, node, number, rate, rng.uniform(LIFE_S - SPREAD_S, LIFE_S + SPREAD_S)))
             number += 1
             pinger = Pinger(f"{net}.0.5", node.entries[0])
-            at, cpu = time.monotonic(), machine.cpu_s(node.pid)
+            at, cpu, before = time.monotonic(), machine.cpu_s(node.pid), counted(node)
             time.sleep(SAMPLE_S)
             _, times_ms = pinger.close()
             for process in [process for process in running if process.poll() is not None]:
@@ -74,8 +82,10 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
                 failed += process.returncode != 0  # its peers did not become known in time
                 sent += json.loads(output)["sent"] if process.returncode == 0 else 0
                 running.remove(process)
-            passed = time.monotonic() - at
+            used_s, passed = machine.cpu_s(node.pid) - cpu, time.monotonic() - at
             status = node.status()["identities"]
+            did = {name: count - before[name] for name, count in counted(node).items()}
+            handled = did["in_datagrams"] + did["out_datagrams"]
             samples.append(
                 {
                     "minute": round((time.monotonic() - started) / 60, 2),
@@ -87,7 +97,15 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
                     "descriptors": machine.descriptors(node.pid),
                     "peers": sum(identity["peers"]["known"] for identity in status),
                     "packets": sum(identity["cache"]["packets"] for identity in status),
-                    "cpu_percent": round(100 * (machine.cpu_s(node.pid) - cpu) / passed, 1),
+                    "cpu_percent": round(100 * used_s / passed, 1),
+                    "received_s": round(did["in_datagrams"] / passed),
+                    "sent_s": round(did["out_datagrams"] / passed),
+                    "lost": did["in_kernel_drops_now"],
+                    "us_each": round(1e6 * used_s / max(handled, 1), 2),
+                    "each_call": round(did["in_datagrams"] / max(did["in_calls"], 1), 2),
+                    "rounds_s": round(did["rounds"] / passed),
+                    "ticks_s": round(did["ticks"] / passed),
+                    "naps_s": round(did["naps"] / passed),
                     "ping_p50_ms": round(quantile(times_ms, 0.5), 2),
                     "ping_p99_ms": round(quantile(times_ms, 0.99), 2),
                 }
@@ -115,6 +133,7 @@ def plot(samples: list[dict[str, Any]], title: str) -> str:
         [
             chart("resident memory", "MB", [line("resident memory", "memory_kb", 1 / 1024)]),
             chart("peers, descriptors", "number", [line("peers known", "peers"), line("open descriptors", "descriptors")]),
+            chart("CPU time", "us", [line("for each datagram received or sent", "us_each")]),
             chart("round trip", "ms", [line("p50 of 12 s", "ping_p50_ms"), line("p99 of 12 s", "ping_p99_ms")]),
         ]
     )
@@ -139,8 +158,11 @@ def main() -> int:
     more = half[-1]["descriptors"] - half[0]["descriptors"]
     first = samples[: len(samples) // 2] or samples
     median = [statistics.median(row["ping_p50_ms"] for row in part) for part in (first, half)]
+    cost = [statistics.median(row["us_each"] for row in part) for part in (first, half)]
+    lost = sum(row["lost"] for row in samples)
     print(f"second half: memory x {grown:.3f}, descriptors {more:+d}; median of p50, first and second half: {median} ms")
-    return 0 if grown <= GROWTH and more <= SPARE_DESCRIPTORS else 1
+    print(f"CPU for each datagram, median of the first and second half: {cost} us; lost in the kernel: {lost}")
+    return 0 if grown <= GROWTH and more <= SPARE_DESCRIPTORS and cost[1] <= COST_GROWTH * cost[0] else 1
 
 
 if __name__ == "__main__":
