@@ -30,6 +30,7 @@ UNLIMITED = (
     "prefix_per_minute",
     "introductions_per_minute",
     "sync_per_minute",
+    "carried_per_minute",
     "unproven_per_second",
     "peers_per_address",
     "peers_per_prefix",

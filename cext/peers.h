@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "digest.h"
 #include "table.h"
 
@@ -104,6 +105,11 @@ void srp_peers_init(srp_peers *t, void *memory, uint32_t capacity, uint32_t inde
 
 uint64_t srp_endpoint_hash(const srp_peers *t, uint32_t addr, uint16_t port);
 uint32_t srp_peers_at(const srp_peers *t, uint64_t endpoint_hash, uint32_t addr, uint16_t port); /* SRP_NONE: unknown */
+/* Whether this slot, whatever became of it, is what srp_peers_at() finds. */
+static inline bool srp_peers_is_at(const srp_peers *t, uint32_t slot, uint32_t addr, uint16_t port)
+{
+    return slot < t->capacity && t->peer[slot].flags & SRP_PEER_USED && t->peer[slot].addr == addr && t->peer[slot].port == port;
+}
 /* Has the memory fetched that finding, counting and answering this peer will need: its index cell, then, when that is there, its record. */
 static inline void srp_peers_prefetch_cell(const srp_peers *t, uint64_t endpoint_hash)
 {
@@ -119,6 +125,11 @@ static inline void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash
 }
 static inline void srp_peers_fetch(const srp_peers *t, uint32_t slot) { srp_fetch(&t->peer[slot]); } /* its first line */
 uint32_t srp_peers_named(const srp_peers *t, const uint8_t id[32]);
+/* Whether this slot, whatever became of it, is what srp_peers_named() finds. */
+static inline bool srp_peers_is(const srp_peers *t, uint32_t slot, const uint8_t id[32])
+{
+    return slot < t->capacity && t->peer[slot].flags & SRP_PEER_NAMED && memcmp(t->peer[slot].id, id, 32) == 0;
+}
 /* A new peer; the caller made sure that it is unknown. SRP_NONE when the table is full. */
 uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us);
 void srp_peers_remove(srp_peers *t, uint32_t slot);

@@ -223,7 +223,8 @@ uint32_t srp_store_insert(srp_store *s, const uint8_t id[32], const uint8_t *dat
     memcpy(x->id, id, 32);
     x->size = size;
     x->kind = SRP_NEW;
-    x->hops = hops > 255u ? 255u : (uint8_t)hops;
+    x->hops = hops > 127u ? 127u : hops & 127u;
+    x->carried = 0;
     x->serial = s->serial++;
     x->expires_s = expires_s;
     s->bytes += size;

@@ -29,7 +29,8 @@ typedef struct srp_entry {
     uint8_t id[32];
     uint32_t block;                  /* first of the chain */
     uint16_t size;                   /* bytes of the datagram; 0: not held */
-    uint8_t hops;                    /* as it came, at most 255 */
+    unsigned hops : 7;               /* as it came, at most 127 */
+    unsigned carried : 1;            /* went to peers outside its cluster */
     uint8_t kind;                    /* 0: free */
     uint32_t chain_next;             /* same first bits, ascending id; free list */
     uint32_t older, newer;           /* by arrival; of ids alone: in the order in which their packets gave way */

@@ -30,7 +30,8 @@ static inline void put32(uint8_t *p, uint32_t v)
     p[3] = (uint8_t)v;
 }
 
-enum srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *frame)
+/* What stands before the fields. */
+static inline enum srp_verdict read_numbers(const uint8_t *data, uint32_t len, srp_frame *frame)
 {
     if (len >= 4 && get32(data) != SRP_MAGIC) return SRP_BAD_MAGIC;
     if (len < NUMBERS_BYTES) return SRP_BAD_SHORT;
@@ -45,6 +46,14 @@ enum srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *
     frame->hops = get32(data + SRP_HOPS_OFFSET);
     frame->index = (int32_t)get32(data + 15);
     frame->ttl = get32(data + 19);
+    return SRP_OK;
+}
+
+enum srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *frame)
+{
+    frame->size = 0;
+    const enum srp_verdict verdict = read_numbers(data, len, frame);
+    if (verdict != SRP_OK) return verdict;
 
     uint32_t at = NUMBERS_BYTES;
     for (unsigned i = 0; i < SRP_FIELDS; i++) {
@@ -63,6 +72,15 @@ enum srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *
     }
     frame->size = at;
     return SRP_OK;
+}
+
+enum srp_verdict srp_frame_decode_next(const uint8_t *data, uint32_t len, srp_frame *frame)
+{
+    if (frame->size == 0 || len < frame->size) return srp_frame_decode(data, len, frame);
+    unsigned other = 0;
+#pragma GCC unroll 11
+    for (unsigned i = 0; i < SRP_FIELDS; i++) other |= get16(data + frame->field[i].at - LENGTH_BYTES) ^ frame->field[i].len;
+    return other ? srp_frame_decode(data, len, frame) : read_numbers(data, len, frame);
 }
 
 void srp_packet_init(srp_packet *packet, uint8_t type)

@@ -54,12 +54,16 @@ typedef struct srp_frame {
     uint32_t clock, hops;
     int32_t index;
     uint32_t ttl;
-    uint32_t size; /* bytes up to the end of sig; what follows is not part of the packet */
+    uint32_t size; /* bytes up to the end of sig; what follows is not part of the packet. 0: not read, or refused */
     srp_span field[SRP_FIELDS];
 } srp_frame;
 
 /* Reads the frame; never looks past len, keeps no pointer. Checks type, version and lengths, not the message. */
 enum srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *frame);
+
+/* The same where many datagrams are alike: `frame` is what was read last, or its size is 0. Fields as long as that one's are
+ * checked all at once, instead of each after the one that it follows. */
+enum srp_verdict srp_frame_decode_next(const uint8_t *data, uint32_t len, srp_frame *frame);
 
 /* Zeroes a small struct of whole words: of sizes like these compilers make a string instruction that takes longer to start. */
 static inline void srp_clear(void *at, size_t bytes)

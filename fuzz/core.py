@@ -131,6 +131,7 @@ class Sequence:
             "bandwidth_out_bytes_per_second": rng.choice([0, 0, 0, 2000]),
             "publish_fan_out": rng.choice([3, 12, 108]),
             "fan_out_packets_per_second": rng.choice([0, 10, 5000]),
+            "carried_per_minute": rng.choice([0, 1, 120]),
         }
 
     # --- datagrams

@@ -15,7 +15,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     srp_frame frame;
-    if (srp_frame_decode(data, (uint32_t)len, &frame) != SRP_OK) return 0;
+    static srp_frame next; /* of the datagram before */
+    const enum srp_verdict verdict = srp_frame_decode(data, (uint32_t)len, &frame);
+    CHECK(srp_frame_decode_next(data, (uint32_t)len, &next) == verdict);
+    if (verdict != SRP_OK) return 0;
+    CHECK(next.type == frame.type && next.version == frame.version && next.clock == frame.clock && next.hops == frame.hops &&
+          next.index == frame.index && next.ttl == frame.ttl && next.size == frame.size);
+    CHECK(memcmp(next.field, frame.field, sizeof frame.field) == 0);
     CHECK(frame.size <= len && frame.size <= SRP_DATAGRAM_MAX);
     CHECK(frame.type >= SRP_PING && frame.type < SRP_TYPES && frame.version == SRP_VERSION);
 

@@ -183,6 +183,11 @@ class Limits:
     fan_out_packets_per_second: int = rate(
         5_000, "Published packets sent in that way; beyond it each goes to three members, as from every peer."
     )
+    carried_per_minute: int = rate(
+        120,
+        "Packets handed to peers outside their cluster, because few are known that are in it, or by synchronisation: these "
+        "carry them on to all that they know. Half is for endpoints that publish little.",
+    )
     privileged_ports: bool = key(False, "Send to ports below 1024 that another peer told us.")
     kernel_filter: bool = key(
         False,

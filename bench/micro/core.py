@@ -55,6 +55,7 @@ def crowd(peers: int, cache_bytes: int) -> tuple[World, Any]:
         prefix_per_minute=0,
         introductions_per_minute=0,
         sync_per_minute=0,
+        carried_per_minute=0,
         peers_per_address=0,
         peers_per_prefix=0,
     )

@@ -405,8 +405,7 @@ cdef int publish_own(State *s, srp_datagram *d) noexcept nogil:
     if s.unpublished_size != 0 and s.unpublished_count == s.unpublished_size:
         return -11
     srp_recent_add(&s.gate_publish, srp_sip(&s.key, d.data + id.at, 32), s.now_ms, <uint32_t>(6 * s.keep_alive_us // 1000), 0)
-    insert_packet(s, d, &frame, d.data + id.at)
-    sent = multicast(s, d.data, &frame, SRP_NONE, LIVE)
+    sent = multicast(s, d.data, &frame, SRP_NONE, LIVE, insert_packet(s, d, &frame, d.data + id.at))
     s.counter[SRP_COUNT_published] += 1
     if sent == 0:
         keep_unpublished(s, d.data + id.at)
@@ -427,7 +426,7 @@ cdef void resend_unpublished(State *s) noexcept nogil:
             size = srp_store_copy(&s.store, entry, at)
             if srp_frame_decode(at, size, &frame) == SRP_OK:
                 out_commit(s, size)
-                if multicast(s, at, &frame, SRP_NONE, LIVE) == 0:
+                if multicast(s, at, &frame, SRP_NONE, LIVE, entry) == 0:
                     return
         s.unpublished_first = (s.unpublished_first + 1) % s.unpublished_size
         s.unpublished_count -= 1
@@ -467,4 +466,4 @@ cdef int query_own(State *s, srp_datagram *d) noexcept nogil:
     key = srp_sip(&s.key, d.data + q.at, q.len)
     srp_recent_add(&s.gate_other, key, s.now_ms, ttl_ms, 0)
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, ROUTE_SELF)
-    return <int>multicast(s, d.data, &frame, SRP_NONE, LIVE)
+    return <int>multicast(s, d.data, &frame, SRP_NONE, LIVE, SRP_NONE)

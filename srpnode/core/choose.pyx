@@ -11,11 +11,14 @@ from libc.string cimport memcmp
 
 from srpnode.core.state cimport State, draw, draw_below
 from srpnode.core.types cimport (
+    SRP_COUNT_carried,
+    SRP_COUNT_carries_refused,
     SRP_COUNT_fan_outs_narrowed,
     SRP_NONE,
     SRP_PEER_INDEXED,
     srp_cluster,
     srp_cluster_find,
+    srp_entry,
     srp_fetch,
     srp_member,
     srp_peer,
@@ -34,6 +37,7 @@ cdef enum:
     MEMBERS_AHEAD = 16
     SILENT_US = 1000000
     OTHER_RANK_US = 100000000
+    MINUTE_US = 60000000
 
 cdef bint among(Choice *choice, uint32_t slot) noexcept nogil:
     cdef uint32_t i
@@ -206,6 +210,27 @@ cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nog
         choice.peer[choice.count] = chosen
         choice.count += 1
 
+cdef bint carry(State *s, srp_entry *entry, bint light) noexcept nogil:
+    """Whether a packet of the cache may be handed to peers outside its cluster, who hand it on in turn: it reaches all of them.
+
+    So not the copies are counted but the packets, once each, however many peers get them from us, live or by sync. The lower half of
+    the credit is for those who talk little.
+    """
+    cdef int64_t most = s.limits.carried_per_minute, elapsed = s.now.mono_us - s.carry_at_us
+    if most == 0 or s.reference or entry.carried:
+        return True
+    s.carry_at_us = s.now.mono_us
+    s.carry_credit += most * (elapsed if elapsed < MINUTE_US else MINUTE_US)
+    if s.carry_credit > most * MINUTE_US:
+        s.carry_credit = most * MINUTE_US
+    if s.carry_credit < MINUTE_US or (not light and 2 * s.carry_credit < most * MINUTE_US):
+        s.counter[SRP_COUNT_carries_refused] += 1
+        return False
+    s.carry_credit -= MINUTE_US
+    s.counter[SRP_COUNT_carried] += 1
+    entry.carried = 1
+    return True
+
 cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
     """Our place among the well-known peers that answer, ourselves included, and how many they are."""
     cdef uint32_t i, rank = 0
@@ -217,14 +242,16 @@ cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
     return rank
 
 cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, bint own, bint last,
-                             uint32_t hops, Choice *without) noexcept nogil:
-    """Who gets a published packet from us. own: we are its publisher. last: the cache gives it up, most have it.
+                             uint32_t hops, srp_entry *entry, bint light, Choice *without) noexcept nogil:
+    """Who gets a published packet from us. own: we are its publisher. last: the cache gives it up, most have it. entry: where it is stored. light: whoever sent
+    it talks little.
 
     A peer sends it to one member of the subcluster in turn and to two that it met last, as those are known to few, and leaves
     the one in turn out when a hub sent it, which sent it to many; its own packet goes to two well-known peers besides. A node that is nobody's member is a hub: it sends the packet to many, those heard last
     first, because it alone knows who came a moment ago; several hubs share the members. That has a budget for each second, which
     also bounds the looking for members; beyond it a packet goes to three in turn. A packet that has come a long way is in a
-    network that its hubs do not cover: there it goes to more. Where members are lacking, others carry it.
+    network that its hubs do not cover: there it goes to more. Where members are lacking, others carry it, if that is not too much
+    (carry).
     """
     cdef uint32_t hubs = 1, rank, looked, budget = s.limits.fan_out_packets_per_second
     cdef uint32_t fanout = FANOUT if hops < LATE_HOPS else LATE_FANOUT
@@ -248,7 +275,8 @@ cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint
     if choice.count < FANOUT and fanout >= FANOUT:
         turn(s, choice, cluster, FANOUT, without)
     choice.friends = choice.count
-    if fanout >= FANOUT:
+    if fanout >= FANOUT and choice.count < FANOUT and s.peers.live_count > choice.count + without.count \
+            and (own or carry(s, entry, light)):
         choose_strangers(s, choice, FANOUT, without)
     if own or s.owns == 0:
         choose_indexed(s, choice, without)

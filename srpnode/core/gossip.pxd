@@ -8,7 +8,7 @@ cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot)
 cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot) noexcept nogil
 cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil
 cdef void expire_packets(State *s) noexcept nogil
-cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, Share share) noexcept nogil
+cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, Share share, uint32_t entry) noexcept nogil
 cdef uint32_t copy_stored(State *s, uint32_t entry, uint8_t *out) noexcept nogil
-cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil
+cdef uint32_t insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil
 cdef int64_t decimal(const uint8_t *at, uint32_t length) noexcept nogil

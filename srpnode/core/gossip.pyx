@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from srpnode.core.app cimport APP_ANSWER, APP_PACKET, APP_STREAM, ROUTE_SELF, own_cluster, tell_packet
-from srpnode.core.choose cimport Choice, choose_for_publish, choose_for_relay, proven
+from srpnode.core.choose cimport LIGHT, Choice, choose_for_publish, choose_for_relay, proven
 from srpnode.core.out cimport LIVE, STORED, STRANGE, Share, out_commit, out_replicated, out_reserve, out_to
 from srpnode.core.rounds cimport came_by_round
 from srpnode.core.state cimport State, drop
@@ -56,6 +56,7 @@ from srpnode.core.types cimport (
     srp_packet,
     srp_packet_encode,
     srp_peer,
+    srp_peers_is,
     srp_peers_named,
     srp_recent,
     srp_recent_add,
@@ -86,11 +87,14 @@ cdef void set_hops(uint8_t *data, uint32_t hops) noexcept nogil:
     for i in range(4):
         data[SRP_HOPS_OFFSET + i] = <uint8_t>(hops >> (8 * (3 - i)))
 
-cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, Share share) noexcept nogil:
+cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t source, Share share, uint32_t entry) noexcept nogil:
     """Sends one datagram, a hop older, to a few peers, who all share its bytes; to how many. share: LIVE, or STORED when it was
-    sent before."""
+    sent before. entry: where a published packet is stored."""
     cdef Choice choice, without
     cdef uint32_t i, sent = 0
+    cdef bint own = frame.hops == 0 and source == <uint32_t>SRP_NONE and share == LIVE
+    cdef bint light = own or (source != <uint32_t>SRP_NONE and s.peers.peer[source].used_replicated <= LIGHT)
+    cdef Share to_indexed
     cdef uint64_t cluster = 0, sub = 0
     cdef srp_peer *p
     cdef srp_span c = frame.field[SRP_CLUSTER_ID], u = frame.field[SRP_SUBCLUSTER_ID]
@@ -103,10 +107,11 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
         if not srp_unset(data, u):
             sub = srp_cluster_key(&s.peers, data + c.at, 32, data + u.at, u.len)
     if frame.type == SRP_PUBLISH and not s.reference:
-        choose_for_publish(s, &choice, sub, cluster, frame.hops == 0 and source == <uint32_t>SRP_NONE and share == LIVE,
-                           share == STORED, frame.hops, &without)
+        choose_for_publish(s, &choice, sub, cluster, own, share == STORED, frame.hops, &s.store.entry[entry], light, &without)
     else:
         choose_for_relay(s, &choice, sub, cluster, &without)
+    # What nobody here is a member of must leave room for what somebody is.
+    to_indexed = share if choice.friends != 0 or light or s.reference else STORED
     set_hops(data, frame.hops + 1)
     for i in range(choice.count):
         p = &s.peers.peer[choice.peer[i]]
@@ -114,7 +119,7 @@ cdef uint32_t multicast(State *s, uint8_t *data, srp_frame *frame, uint32_t sour
             sent += out_to(s, p, data, frame.size)
         else:
             sent += out_replicated(s, p, data, frame.size,
-                                   share if i < choice.friends or p.flags & SRP_PEER_INDEXED else STRANGE)
+                                   share if i < choice.friends else to_indexed if p.flags & SRP_PEER_INDEXED else STRANGE)
     return sent
 
 cdef bint gated(State *s, srp_recent *gate, uint64_t key, uint32_t ttl_ms) noexcept nogil:
@@ -154,15 +159,15 @@ cdef void let_go(State *s, uint32_t entry, bint for_good) noexcept nogil:
     if at != NULL:
         size = copy_stored(s, entry, at)
         out_commit(s, size)
+    if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
+        multicast(s, at, &frame, SRP_NONE, STORED, entry)
     if for_good:
         srp_store_remove(&s.store, entry)
     else:
         srp_store_forget(&s.store, entry)
-    if at != NULL and srp_frame_decode(at, size, &frame) == SRP_OK:
-        multicast(s, at, &frame, SRP_NONE, STORED)
 
-cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil:
-    """Stores a packet that is not in the cache; what must make room is relayed."""
+cdef uint32_t insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8_t *id) noexcept nogil:
+    """Stores a packet that is not in the cache; what must make room is relayed. Where it is."""
     cdef uint32_t victim, cluster = SRP_NONE, ttl_s = frame.ttl // 1000
     cdef uint64_t key
     cdef c_bool chain_full = False
@@ -185,14 +190,15 @@ cdef void insert_packet(State *s, srp_datagram *d, srp_frame *frame, const uint8
             s.counter[SRP_COUNT_cluster_table_full] += 1
     if ttl_s > s.cache_ttl_s:
         ttl_s = s.cache_ttl_s
-    srp_store_insert(&s.store, id, d.data, <uint16_t>frame.size, frame.hops, cluster,
-                     <uint32_t>(s.now.mono_us // 1000000) + ttl_s + 1)
     s.counter[SRP_COUNT_cache_inserted] += 1
+    return srp_store_insert(&s.store, id, d.data, <uint16_t>frame.size, frame.hops, cluster,
+                            <uint32_t>(s.now.mono_us // 1000000) + ttl_s + 1)
 
 cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) noexcept nogil:
     """Caches and relays a packet that was not seen before."""
     cdef srp_span span = frame.field[SRP_PACKET_ID]
     cdef uint8_t *id = d.data + span.at
+    cdef uint32_t entry
     if span.len != 32:
         drop(s, SRP_DROP_packet_id)
         return
@@ -201,12 +207,12 @@ cdef void on_publish(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot)
     if srp_store_find(&s.store, id) != <uint32_t>SRP_NONE:
         drop(s, SRP_DROP_duplicate)
         return
-    insert_packet(s, d, frame, id)
+    entry = insert_packet(s, d, frame, id)
     came_by_round(s, id, slot)
     if s.owns != 0 and own_cluster(s, d.data, frame) != NULL:
         tell_packet(s, APP_PACKET, d, frame)
     if frame.hops < SRP_HOPS_MAX:
-        multicast(s, d.data, frame, slot, LIVE)
+        multicast(s, d.data, frame, slot, LIVE, entry)
 
 cdef void expire_packets(State *s) noexcept nogil:
     """Lets the packets go whose time is over, a bounded number at a time."""
@@ -327,7 +333,7 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
         return
     value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)
-    multicast(s, d.data, frame, slot, LIVE)
+    multicast(s, d.data, frame, slot, LIVE, SRP_NONE)
 
 # --- stream ---------------------------------------------------------------------------------------------------------------
 
@@ -342,7 +348,9 @@ cdef void on_stream(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) 
             tell_packet(s, APP_STREAM, d, frame)
         return
     if to.len == 32:
-        other = srp_peers_named(&s.peers, d.data + to.at)
+        other = s.stream_to  # many go to one peer
+        if not srp_peers_is(&s.peers, other, d.data + to.at):
+            other = s.stream_to = srp_peers_named(&s.peers, d.data + to.at)
     if other == <uint32_t>SRP_NONE or other == slot or not proven(s, other):
         drop(s, SRP_DROP_no_destination)
         return

@@ -115,6 +115,7 @@ from srpnode.core.types cimport (
     srp_endpoint_hash,
     srp_frame,
     srp_frame_decode,
+    srp_frame_decode_next,
     srp_message,
     srp_message_read,
     srp_meter_cell,
@@ -125,6 +126,7 @@ from srpnode.core.types cimport (
     srp_part,
     srp_peer,
     srp_peers_at,
+    srp_peers_is_at,
     srp_peers_bytes,
     srp_peers_init,
     srp_peers_prefetch,
@@ -248,8 +250,8 @@ cdef void after_proof(State *s, srp_datagram *d) noexcept nogil:
     else:
         welcome(s, slot, &waiting, &frame, &message)
 
-cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
-    cdef srp_frame frame
+cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead, srp_frame *frame) noexcept nogil:
+    """frame: what was read last (its size 0: nothing); most datagrams of a batch are laid out as the one before."""
     cdef srp_message message
     cdef uint32_t slot
     cdef int verdict
@@ -260,8 +262,8 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
         drop(s, SRP_DROP_port_zero)
         return
     if d.socket == SRP_SOCKET_PROBE:
-        if s.reflection.wanted and srp_frame_decode(d.data, d.len, &frame) == SRP_OK and frame.type == SRP_PONG \
-                and srp_message_read(d.data, &frame, &message) == SRP_OK:
+        if s.reflection.wanted and srp_frame_decode_next(d.data, d.len, frame) == SRP_OK and frame.type == SRP_PONG \
+                and srp_message_read(d.data, frame, &message) == SRP_OK:
             on_probe_pong(s, d, &message)
             s.counter[SRP_COUNT_in_ping - 1 + frame.type] += 1
             return
@@ -270,14 +272,16 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
     if s.rules != 0 and not prefix_allowed(s, d.addr):
         drop(s, SRP_DROP_denied_prefix)
         return
-    verdict = srp_frame_decode(d.data, d.len, &frame)
+    verdict = srp_frame_decode_next(d.data, d.len, frame)
     if verdict != SRP_OK:
         drop(s, verdict)
         return
     if d.port == s.port and (d.addr == s.address or d.addr == d.local):
         drop(s, SRP_DROP_own_source)
         return
-    slot = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
+    slot = s.source
+    if not srp_peers_is_at(&s.peers, slot, d.addr, d.port):
+        slot = s.source = srp_peers_at(&s.peers, ahead.endpoint, d.addr, d.port)
     known = slot != <uint32_t>SRP_NONE and proven(s, slot)
     # Before all that costs more; but for pongs, which can be checked and lead to no answer.
     if not known and (frame.type == SRP_PING or frame.type == SRP_JOIN) and not may_ask(s, d, ahead.endpoint):
@@ -286,24 +290,25 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
     if s.attempts != 0:
         d.local = 0  # an ordinary peer's own address may change: the system chooses what to send from
     # The quota of what we are members of is for us to use up (so the reference): events of our subclusters are what we are for.
-    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, &frame) != NULL) \
+    if not (known and s.owns != 0 and frame.type == SRP_PUBLISH and own_cluster(s, d.data, frame) != NULL) \
             and not within_rates(s, d, frame.type, slot, ahead):
         return
     if not known and frame.type > SRP_PONG and frame.type != SRP_JOIN:
         if frame.type == SRP_STREAM and may_ask(s, d, ahead.endpoint):
-            ask_alias(s, d, &frame)
+            ask_alias(s, d, frame)
         drop(s, SRP_DROP_unproven)
         return
-    if s.cluster_rules != 0 and not cluster_allowed(s, d.data, &frame):
+    if s.cluster_rules != 0 and not cluster_allowed(s, d.data, frame):
         drop(s, SRP_DROP_denied_cluster)
         return
-    verdict = srp_message_read(d.data, &frame, &message)
-    if verdict != SRP_OK:
-        drop(s, verdict)
-        return
+    if frame.type != SRP_STREAM and frame.type != SRP_PUBLISH and frame.type != SRP_SYNC:  # theirs is no JSON
+        verdict = srp_message_read(d.data, frame, &message)
+        if verdict != SRP_OK:
+            drop(s, verdict)
+            return
     s.counter[SRP_COUNT_in_ping - 1 + frame.type] += 1
     if not known:
-        from_stranger(s, d, &frame, &message)
+        from_stranger(s, d, frame, &message)
         if frame.type == SRP_PONG:
             after_proof(s, d)
         return
@@ -313,36 +318,39 @@ cdef void receive_one(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
     s.peers.peer[slot].local = d.local
     s.peers.peer[slot].socket = d.socket
     if frame.type == SRP_PING:
-        on_ping(s, d, &frame, &message, slot)
+        on_ping(s, d, frame, &message, slot)
     elif frame.type == SRP_PONG:
-        on_pong(s, d, &frame, &message, slot)
+        on_pong(s, d, frame, &message, slot)
         after_proof(s, d)  # a peer that was started anew under another name
     elif frame.type == SRP_JOIN:
-        on_join(s, d, &frame, &message, slot)
+        on_join(s, d, frame, &message, slot)
     elif frame.type == SRP_PUBLISH:
         s.packet_key = ahead.packet
-        on_publish(s, d, &frame, slot)
+        on_publish(s, d, frame, slot)
     elif frame.type == SRP_STREAM:
-        on_stream(s, d, &frame, slot)
+        on_stream(s, d, frame, slot)
     elif frame.type == SRP_SYNC:
-        on_sync(s, d, &frame, slot)
+        on_sync(s, d, frame, slot)
     elif frame.type == SRP_QUERY:
-        on_query(s, d, &frame, &message, slot)
+        on_query(s, d, frame, &message, slot)
     else:
-        on_intro(s, d, &frame, &message, slot)
+        on_intro(s, d, frame, &message, slot)
 
-cdef inline void look_ahead(State *s, srp_datagram *d, Ahead *ahead) noexcept nogil:
+cdef inline void look_ahead(State *s, srp_datagram *d, Ahead *ahead, bint first) noexcept nogil:
     """Has the memory fetched that a datagram will need soon: its sender's place, the meters of its address, and of a publish
-    packet its gate and cache cells."""
+    packet its gate and cache cells. first: no other one stands before it."""
     cdef uint32_t at = 23, i
-    ahead.endpoint = srp_endpoint_hash(&s.peers, d.addr, d.port)
-    srp_peers_prefetch_cell(&s.peers, ahead.endpoint)
-    if s.limits.address_per_minute != 0:
-        ahead.address = srp_sip_word(&s.key, d.addr)
-        srp_meter_prefetch(&s.addresses, ahead.address)
-    if s.limits.prefix_per_minute != 0:
-        ahead.prefix = srp_sip_word(&s.key, srp_prefix(d.addr))
-        srp_meter_prefetch(&s.prefixes, ahead.prefix)
+    if not first and (d - 1).addr == d.addr and (d - 1).port == d.port:  # of one train
+        ahead[0] = (ahead - 1)[0]
+    else:
+        ahead.endpoint = srp_endpoint_hash(&s.peers, d.addr, d.port)
+        srp_peers_prefetch_cell(&s.peers, ahead.endpoint)
+        if s.limits.address_per_minute != 0:
+            ahead.address = srp_sip_word(&s.key, d.addr)
+            srp_meter_prefetch(&s.addresses, ahead.address)
+        if s.limits.prefix_per_minute != 0:
+            ahead.prefix = srp_sip_word(&s.key, srp_prefix(d.addr))
+            srp_meter_prefetch(&s.prefixes, ahead.prefix)
     ahead.packet = 0
     if d.len < 200 or d.data[4] != SRP_PUBLISH:
         return
@@ -554,16 +562,19 @@ cdef class Node:
         """Handles a batch in order. The buffers may be patched and belong to the core until output_done()."""
         cdef State *s = self.state
         cdef Ahead ahead[AHEAD]
+        cdef srp_frame frame
         cdef uint32_t i, n
         set_time(s, now)
+        frame.size = 0
         while count > 0:
             n = AHEAD if count > AHEAD else count
             for i in range(n):
-                look_ahead(s, &batch[i], &ahead[i])
+                look_ahead(s, &batch[i], &ahead[i], i == 0)
             for i in range(n):
-                srp_peers_prefetch(&s.peers, ahead[i].endpoint)
+                if i == 0 or ahead[i].endpoint != ahead[i - 1].endpoint:
+                    srp_peers_prefetch(&s.peers, ahead[i].endpoint)
             for i in range(n):
-                receive_one(s, &batch[i], &ahead[i])
+                receive_one(s, &batch[i], &ahead[i], &frame)
             batch += n
             count -= n
 
@@ -918,6 +929,7 @@ LIMIT_DEFAULTS = {
     "peer_out_bytes_per_second": 0,
     "publish_fan_out": 108,
     "fan_out_packets_per_second": 5000,
+    "carried_per_minute": 120,
 }
 
 EVENT_KINDS = {1: "proven", 2: "connected", 3: "gone", 4: "name_moved", 5: "name_taken", 6: "refused", 7: "limited"}
@@ -949,6 +961,7 @@ cdef int fill_limits(Limits *l, dict given) except -1:
     l.peer_out_bytes_per_second = all_limits["peer_out_bytes_per_second"]
     l.publish_fan_out = all_limits["publish_fan_out"]
     l.fan_out_packets_per_second = all_limits["fan_out_packets_per_second"]
+    l.carried_per_minute = all_limits["carried_per_minute"]
     if not 3 <= l.publish_fan_out <= 120:
         raise ValueError("publish_fan_out: 3 to 120")
     return 0

@@ -61,6 +61,7 @@ ctypedef struct Limits:
     uint32_t peer_out_bytes_per_second  # to one peer
     uint32_t publish_fan_out            # members that a published packet goes to from nobody's member
     uint32_t fan_out_packets_per_second # of them, beyond which they are as few as everybody sends
+    uint32_t carried_per_minute         # packets handed to peers outside their cluster
 
 # A join or connection ping that waits for its sender's proof.
 ctypedef struct Parked:
@@ -298,10 +299,14 @@ ctypedef struct State:
     int64_t budget                      # bytes left for an unproven source; -1 = proven
     int64_t bandwidth_left
     int64_t bandwidth_at_us
+    uint32_t source                     # slot of the peer that sent the last datagram, …
+    uint32_t stream_to                  # … and of the one that the last stream was for
     # this second
     int64_t second_at_us
     uint32_t sync_work_used
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
+    int64_t carry_credit                # of carried_per_minute: packets times 60 000 000
+    int64_t carry_at_us                 # when it was brought up to
     # strangers
     Lately answered                     # that were
     Lately refused

@@ -2,8 +2,9 @@
 
 Half is for all, an eighth for those that were not answered lately, a quarter for those that asked a moment ago and were
 refused, as a client does and a flood from forged sources hardly, the last eighth for addresses where a peer has proved itself:
-a client that is known by its main socket is heard from its probe socket. A large share is given out in up to 64 parts of a
-second: the answers to a whole second's share, at once, would be a queue in which everybody waits.
+a client that is known by its main socket is heard from its probe socket. A large share is given out in up to 512 parts of a
+second: the answers to a whole second's share, at once, would be a queue in which everybody waits. What a busy moment missed is
+made up for, up to a 64th of a second.
 
 The configured number is the most. How much this machine can do now only the driver sees: when datagrams are lost in front of
 us, or are about to be, it says so (under_pressure), and strangers get half as much, again each quarter of a second while that
@@ -19,7 +20,8 @@ from srpnode.core.state cimport Lately, State
 from srpnode.core.types cimport SRP_COUNT_unproven_cuts, srp_datagram, srp_tally_get
 
 cdef enum:
-    PARTS = 64                  # of a second, in which a share is given out …
+    PARTS = 512                 # of a second, in which a share is given out …
+    LONGEST_US = 15625          # … when none came for longer than this, no more than this one's
     SHARES_FROM = 640           # … when it is configured as large as that …
     LEAST_SHARE = 10            # … fewer when one would be smaller than this
     ANSWERED_US = 16000000
@@ -92,15 +94,20 @@ cdef uint32_t strangers_allowed(State *s) noexcept nogil:
         s.unproven_part = <uint32_t>min(WHOLE, s.unproven_part + calm_s * GROWTH)
     return of_limit(s, s.unproven_part)
 
-cdef void set_share(State *s) noexcept nogil:
+cdef void set_share(State *s, int64_t since_us) noexcept nogil:
+    """For the time since the last one."""
     cdef uint32_t allowed = strangers_allowed(s), parts = PARTS if s.limits.unproven_per_second >= SHARES_FROM else 1
     while parts > 1 and allowed // parts < LEAST_SHARE:
         parts //= 2
-    s.share = allowed // parts
     s.share_us = 1000000 // parts
+    if since_us > LONGEST_US:
+        since_us = LONGEST_US
+    if since_us < s.share_us:
+        since_us = s.share_us
+    s.share = <uint32_t>(<uint64_t>allowed * <uint64_t>since_us // 1000000)
 
 cdef void next_share(State *s) noexcept nogil:
-    set_share(s)
+    set_share(s, s.now.mono_us - s.share_at_us)
     s.share_at_us = s.now.mono_us
     s.share_used = 0
     if s.now.mono_us - s.given_at_us >= CUT_US:
@@ -123,7 +130,7 @@ cdef void under_pressure(State *s) noexcept nogil:
     s.unproven_part = s.unproven_part // 2 if s.unproven_part > 2 * LEAST else LEAST
     s.cut_us = s.now.mono_us
     s.counter[SRP_COUNT_unproven_cuts] += 1
-    set_share(s)
+    set_share(s, 0)
 
 # --- who gets it ------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ hashes differ, our summary one level down. Packets leave at a pace that a peer c
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from srpnode.core.choose cimport proven
+from srpnode.core.choose cimport carry, proven
 from srpnode.core.gossip cimport copy_stored
-from srpnode.core.out cimport STORED, count_one, has_share, out_commit, out_replicated, out_reserve, out_to, turn_second, turn_slots
+from srpnode.core.out cimport STORED, STRANGE, Share, count_one, has_share, out_commit, out_replicated, out_reserve, out_to, turn_second, turn_slots
 from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
 from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
@@ -17,6 +17,7 @@ from srpnode.core.types cimport (
     SRP_COUNT_syncs_started,
     SRP_DATAGRAM_MAX,
     SRP_DROP_duplicate,
+    SRP_DROP_stranger_share,
     SRP_DROP_summary,
     SRP_DROP_sync_jobs,
     SRP_DROP_sync_share,
@@ -25,6 +26,7 @@ from srpnode.core.types cimport (
     SRP_MESSAGE,
     SRP_NONE,
     SRP_PACKET_ID,
+    SRP_PEER_INDEXED,
     SRP_SYNC,
     SRP_USR4,
     srp_cluster,
@@ -37,6 +39,7 @@ from srpnode.core.types cimport (
     srp_packet_encode,
     srp_packet_init,
     srp_peer,
+    srp_peers_is_member,
     srp_prefix_digits,
     srp_recent_add,
     srp_recent_find,
@@ -157,8 +160,8 @@ cdef void end_job(State *s, SyncJob *job) noexcept nogil:
     s.jobs_active -= 1
 
 cdef void make_room(State *s, uint32_t slot) noexcept nogil:
-    """All jobs are taken: a peer without one gets that of a peer that has several, or of one that has got its share of this minute,
-    or, if all are being served, of one that has got much already. Some are looked at, where the last search ended."""
+    """All jobs are taken: a peer without one gets that of a peer that has several, or of one that has got the packets of its clusters
+    or its share of this minute, or, if all are being served, of one that has got much already. Some are looked at, where the last search ended."""
     cdef uint32_t i, worth, best_worth = 0
     cdef SyncJob *job
     cdef SyncJob *best = NULL
@@ -168,7 +171,7 @@ cdef void make_room(State *s, uint32_t slot) noexcept nogil:
         job = &s.job[(s.job_next + i) % s.jobs]
         if s.peers.peer[job.peer].sync_jobs > 1:
             worth = 0xffffffffu
-        elif not has_share(s, &s.peers.peer[job.peer], STORED):
+        elif job.phase == THE_REST or not has_share(s, &s.peers.peer[job.peer], STORED):
             worth = 0xfffffffeu
         else:
             worth = job.sent
@@ -244,18 +247,25 @@ cdef bint wanted(SyncJob *job, const uint8_t *id) noexcept nogil:
             return False
     return True
 
-cdef bint send_entry(State *s, srp_peer *p, uint32_t entry) noexcept nogil:
-    """Sends one packet; False when there is no room, or when the peer has got its share of this minute."""
+cdef bint send_entry(State *s, uint32_t slot, uint32_t entry) noexcept nogil:
+    """Sends one packet; False when there is no room, when the peer has got its share of this minute, or when a packet of other
+    clusters would be one too many that is carried."""
+    cdef srp_peer *p = &s.peers.peer[slot]
+    cdef Share share = STORED
     cdef uint8_t *at
     cdef uint32_t size
-    if not has_share(s, p, STORED):
-        drop(s, SRP_DROP_sync_share)
+    if not p.flags & SRP_PEER_INDEXED and not srp_peers_is_member(&s.peers, slot, s.store.entry[entry].cluster):
+        share = STRANGE
+    if not has_share(s, p, share):
+        drop(s, SRP_DROP_sync_share if share == STORED else SRP_DROP_stranger_share)
+        return False
+    if share == STRANGE and not carry(s, &s.store.entry[entry], False):
         return False
     at = out_reserve(s)
     if at == NULL:
         return False
     size = copy_stored(s, entry, at)
-    if not out_replicated(s, p, at, size, STORED):
+    if not out_replicated(s, p, at, size, share):
         return False
     out_commit(s, size)
     s.counter[SRP_COUNT_sync_packets] += 1
@@ -303,7 +313,6 @@ cdef bint next_digit(SyncJob *job, srp_prefix_digits *prefix) noexcept nogil:
 
 cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
     """Sends up to so many packets of a job, looking at a bounded number."""
-    cdef srp_peer *p = &s.peers.peer[job.peer]
     cdef uint32_t entry, looked = 0
     cdef srp_prefix_digits prefix
     while job.phase == OWN_CLUSTERS and packets > 0 and looked < WALK:
@@ -318,7 +327,7 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
             job.started = 0
             continue
         if wanted(job, s.store.entry[entry].id):
-            if not send_entry(s, p, entry):
+            if not send_entry(s, job.peer, entry):
                 return
             packets -= 1
             job.sent += 1
@@ -336,7 +345,8 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
             job.started = 0
             continue
         if srp_store_holds(&s.store, entry) and not of_sent_cluster(s, job, s.store.entry[entry].cluster):
-            if not send_entry(s, p, entry):
+            if not send_entry(s, job.peer, entry):
+                job.next_us = s.now.mono_us + NO_SHARE_US
                 return
             packets -= 1
             job.sent += 1
@@ -450,7 +460,7 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
                 lacking |= <uint16_t>1 << i
                 continue
             entry = srp_store_from(&s.store, &child, NULL, False)
-            while entry != <uint32_t>SRP_NONE and (not srp_store_holds(&s.store, entry) or send_entry(s, p, entry)):
+            while entry != <uint32_t>SRP_NONE and (not srp_store_holds(&s.store, entry) or send_entry(s, slot, entry)):
                 entry = srp_store_from(&s.store, &child, s.store.entry[entry].id, True)
             if entry != <uint32_t>SRP_NONE:  # not all of them: a job sends the bucket later
                 lacking |= <uint16_t>1 << i

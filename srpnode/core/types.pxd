@@ -78,6 +78,7 @@ cdef extern from "wire.h" nogil:
         uint32_t ttl
         srp_bytes field[11]
     srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *frame)
+    srp_verdict srp_frame_decode_next(const uint8_t *data, uint32_t len, srp_frame *frame)
     c_bool srp_unset(const uint8_t *data, srp_span span)
     void srp_packet_init(srp_packet *packet, uint8_t type)
     uint32_t srp_packet_encode(const srp_packet *packet, uint8_t *out, uint32_t cap)
@@ -278,7 +279,9 @@ cdef extern from "peers.h" nogil:
     void srp_peers_prefetch(const srp_peers *t, uint64_t endpoint_hash)
     uint64_t srp_cluster_mark(const uint8_t *cluster, const uint8_t *subcluster)
     void srp_peers_fetch(const srp_peers *t, uint32_t slot)
+    bint srp_peers_is_at(const srp_peers *t, uint32_t slot, uint32_t addr, uint16_t port)
     uint32_t srp_peers_named(const srp_peers *t, const uint8_t *id)
+    bint srp_peers_is(const srp_peers *t, uint32_t slot, const uint8_t *id)
     uint32_t srp_peers_add(srp_peers *t, uint32_t addr, uint16_t port, int64_t now_us, int64_t due_us)
     void srp_peers_remove(srp_peers *t, uint32_t slot)
     void srp_peers_name(srp_peers *t, uint32_t slot, const uint8_t *id)
@@ -297,7 +300,8 @@ cdef extern from "store.h" nogil:
     ctypedef struct srp_entry:
         uint8_t id[32]
         uint16_t size
-        uint8_t hops
+        uint32_t hops
+        uint32_t carried
         uint32_t cluster
         uint32_t cluster_newer
         uint32_t expires_s
@@ -424,6 +428,8 @@ cdef extern from "counters.h" nogil:
         SRP_COUNT_member_table_full
         SRP_COUNT_gate_evicted
         SRP_COUNT_fan_outs_narrowed
+        SRP_COUNT_carried
+        SRP_COUNT_carries_refused
         SRP_COUNT_queries_answered
         SRP_COUNT_answers_routed
         SRP_COUNT_syncs_started

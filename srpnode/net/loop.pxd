@@ -52,7 +52,8 @@ cdef class Loop:
     cdef srp_udp_sender *sender
     cdef srp_datagram *batch
     cdef uint8_t *data
-    cdef uint32_t batch_size, pool_size
+    cdef uint32_t batch_size       # datagrams that the core is handed at once
+    cdef uint32_t pool_size
     cdef bint gro, fine_wait, running, pause
     cdef int epoll, error
     cdef int notify_fd             # of the application, -1: none

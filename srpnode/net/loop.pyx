@@ -212,7 +212,7 @@ cdef class Loop:
     """Drives one Node over its sockets.
 
     main, probe   bound UDP sockets prepared by srpnode.net.sockets; the loop keeps a reference, it never closes them
-    batch         datagrams received by one system call and handed to the core at once, 1 … 256
+    batch         messages received by one system call and handed to the core at once, 1 … 256; of trains up to four times as many datagrams
     gro, gso      use UDP_GRO and UDP_SEGMENT where the kernel has them
     pool_size     sockets that open_pool() binds, 0 … 256
     jam_ms        how long output waits for a socket that takes nothing before it is given up; milliseconds
@@ -254,7 +254,7 @@ cdef class Loop:
         self._lock = threading.Lock()
         self._beat_lock = threading.Lock()
         self._outstanding = []
-        self.batch_size = batch
+        self.batch_size = min(4 * batch, <unsigned int>SRP_UDP_BATCH)  # trains leave longer that way than they came
         self.pool_size = pool_size
         self.notify_fd = notify_fd
         self.fine_wait = True
@@ -281,7 +281,7 @@ cdef class Loop:
         self.receiver.stride = SRP_UDP_STRIDE_GRO if self.gro else SRP_UDP_STRIDE
         self.receiver.batch = batch
         self.data = <uint8_t *>calloc(batch, self.receiver.stride)
-        self.batch = <srp_datagram *>calloc(batch, sizeof(srp_datagram))
+        self.batch = <srp_datagram *>calloc(self.batch_size, sizeof(srp_datagram))
         if self.data == NULL or self.batch == NULL:
             raise MemoryError
         self.receiver.data = self.data

@@ -40,7 +40,7 @@ def main() -> None:
             total[name] += value
         for name, value in world.counters().items():
             counters[name] = counters.get(name, 0) + value
-    world = World(peers=2000, unproven_per_second=0, replicated_per_minute=0)
+    world = World(peers=2000, unproven_per_second=0, replicated_per_minute=0, carried_per_minute=0)
     inside.crowd(world.node, 2000, number("11.0.0.1"), 20, world.mono_us, world.wall_ms)
     world.take()
     rng = random.Random(1)

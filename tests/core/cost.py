@@ -49,6 +49,7 @@ def world_of(size: Size) -> World:
         unproven_per_second=0,
         replicated_per_minute=0,
         sync_per_minute=0,
+        carried_per_minute=0,
         control_per_minute=0,
         address_per_minute=0,
         prefix_per_minute=0,

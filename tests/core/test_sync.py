@@ -18,7 +18,7 @@ VECTORS = Path(__file__).parents[1] / "vectors" / "summaries.json"
 
 @pytest.fixture
 def world() -> World:
-    return World(replicated_per_minute=0, sync_per_minute=0)
+    return World(replicated_per_minute=0, sync_per_minute=0, carried_per_minute=0)
 
 
 def put(world: World, ids: list[bytes], cluster: bytes | None = None, **fields: int) -> None:
@@ -274,7 +274,7 @@ def test_how_one_asks(world: World) -> None:
 
 def test_pace(world: World) -> None:
     """Spread over the first second or two: a peer that takes some 700 datagrams a second loses none."""
-    world.node.set_limits(replicated_per_minute=0, sync_per_minute=0)
+    world.node.set_limits(replicated_per_minute=0, sync_per_minute=0, carried_per_minute=0)
     put(world, some_ids(700))
     peer = late_joiner(world)
     world.send(peer, peer.summary([]))
@@ -288,9 +288,9 @@ def test_pace(world: World) -> None:
 
 
 def live_and_stored(**limits: int) -> tuple[World, Peer, Peer]:
-    """1500 packets in the cache, a member that came late, and a member that publishes."""
+    """1500 packets of its cluster in the cache, a member that came late, and a member that publishes."""
     world = World(cache_max_bytes=4_000_000, replicated_per_minute=0)
-    put(world, some_ids(1500))
+    put(world, some_ids(1500), cluster=named("cluster"))
     publisher = world.connect(Peer("198.51.100.9"))
     peer = late_joiner(world, cluster=named("cluster"))
     world.node.set_limits(**limits)
@@ -350,7 +350,7 @@ def test_sync_stops_where_live_packets_use_the_quota() -> None:
 
 def test_other_clusters_take_no_more_than_half_of_a_share() -> None:
     """Somebody floods a cluster without members here: strangers are asked to carry it, each within its share."""
-    world, _, peer = live_and_stored(replicated_per_minute=0)
+    world, _, peer = live_and_stored(replicated_per_minute=0, carried_per_minute=0)
     flooder = world.connect(Peer("203.0.113.66", cluster=named("flood")))
     peer.received.clear()
     for i in range(3000):
@@ -379,7 +379,7 @@ def test_forged_summaries_cost_their_victim_no_more_than_a_share() -> None:
 
 def test_peer_that_leaves_in_the_middle(world: World) -> None:
     """Its job ends with it; nothing more is sent there."""
-    world.node.set_limits(replicated_per_minute=0, sync_per_minute=100)
+    world.node.set_limits(replicated_per_minute=0, sync_per_minute=100, carried_per_minute=0)
     put(world, some_ids(700))
     peer = late_joiner(world)
     world.send(peer, peer.summary([]))
@@ -469,9 +469,9 @@ def test_a_late_joiner_is_served_in_a_storm(greedy_peers: int) -> None:
     stays within a second's, each gets its share, and who joins in the middle gets what it lacks."""
     world = World(control_per_minute=0, replicated_per_minute=0, peers=1024, sync_jobs=16)
     ids = some_ids(400)
-    put(world, ids)
+    put(world, ids, cluster=named("cluster"))
     world.node.set_limits()
-    greedy = [late_joiner(world, f"203.0.{i // 200}.{i % 200 + 1}") for i in range(greedy_peers)]
+    greedy = [late_joiner(world, f"203.0.{i // 200}.{i % 200 + 1}", named("cluster")) for i in range(greedy_peers)]
     rng = random.Random(7)
 
     def storm(second: int) -> None:
@@ -484,7 +484,7 @@ def test_a_late_joiner_is_served_in_a_storm(greedy_peers: int) -> None:
     for second in range(3):
         storm(second)
         world.advance(1)
-    peer = late_joiner(world)
+    peer = late_joiner(world, cluster=named("cluster"))
     before = world.counters()
     got: set[bytes] = set()
     for second in range(3, 12):

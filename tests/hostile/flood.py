@@ -1,13 +1,16 @@
 """Honest reference peers become ready, meet and exchange events while the node is flooded; what it costs them.
 
-    python -m tests.hostile.flood [--clients N] [--times T | --rate N] [--share S] [--workload NAME]… [--limit LINE]… [--json]
+    python -m tests.hostile.flood [--runs N] [--clients N] [--times T | --rate N] [--share S] [--workload NAME]… [--limit LINE]…
+                                  [--json FILE]
+    python -m tests.hostile.figures FILE…            the runs of such files as tables
 
-One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. Its
-limit that stands for a machine's speed, unproven_per_second, is scaled with it. The attacker has what is left of that core, with
-the least priority; honest peers and this program have another. First the flood runs alone as fast as the attacker can, against
-a node without limits: S divided by the CPU time that it spends on each datagram is its capacity for that flood. Then against
-the node as it is, which refuses most of it; and then, while the honest peers are there, at T times the capacity, or as near as the
-attacker comes, until the last event has arrived or a minute is over. Everything stays on loopback.
+One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. The
+attacker has what is left of that core, with the least priority; honest peers and this program have another. First the flood runs alone
+as fast as the attacker can (summaries: at a rate that the node's bounded work allows), against a node without limits: S divided by the
+CPU time that it spends on each datagram is its capacity for that flood. Then against the node as it is, which refuses most of it; and
+then, while the honest peers are there, at T times the capacity, or as near as the attacker comes, until the last event has arrived or a
+minute is over. Pings are timed three times: of the idle node, beside the honest peers, and (the workload `none`) beside honest peers
+without a flood. Everything stays on loopback.
 """
 
 from __future__ import annotations
@@ -22,10 +25,10 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from bench import programs
-from srpnode.schema import Limits
 from tests.hostile import machine
 from tests.hostile.pinger import Pinger, quantile
 from tests.interop import sut
@@ -43,10 +46,14 @@ WORKLOADS: Final[dict[str, list[str]]] = {
     "syncs": ["sync", "--peers", "100"],
     "collisions": ["collide", "--peers", "100"],
 }
+# Where a node refuses without limits as well, for its work in a second is bounded: datagrams a second that it still serves.
+SERVED_AT: Final = {"syncs": 1_500}
 EVENTS: Final = 2  # of each peer
 PEERS_PER_PROCESS: Final = 10
 DEADLINE_S: Final = 60.0
-ALONE_S: Final = 4.0
+ALONE_S: Final = 5.0
+IDLE_EVERY_S: Final = 0.002
+PINGED_S: Final = 25.0
 FLOOD_MAX_S: Final = 300.0
 PAIRS_AMONG: Final = 5
 ATTACKER_NICE: Final = 19
@@ -60,6 +67,7 @@ UNLIMITED: Final = tuple(
         "introductions_per_minute",
         "relayed_joins_per_minute",
         "sync_per_minute",
+        "carried_per_minute",
         "sync_summaries_per_minute",
     )
 )
@@ -73,9 +81,11 @@ class Run:
     workload: str
     clients: int
     share: float
+    limits: list[str] = field(default_factory=list)  # other than the defaults
     capacity: float = 0.0  # datagrams a second
-    flood: float = 0.0  # datagrams a second that arrived while honest peers were served
-    lost_in_kernel: float = 0.0  # part of these
+    flood: float = 0.0  # datagrams a second that the attacker sent while honest peers were served
+    lost_in_kernel: float = 0.0  # part of all that arrived: the receive buffer was full, or the kernel's filter refused it
+    used: float = 0.0  # part of its share that the node used meanwhile
     ready_s: list[float] = field(default_factory=list)
     pairs_wanted: int = 0
     pairs_met: int = 0
@@ -84,7 +94,7 @@ class Run:
     events_arrived: int = 0
     events_s: float = 0.0
     enough_s: float = float("nan")  # until 99 % of the events had arrived
-    unloaded_ms: list[float] = field(default_factory=list)
+    idle_ms: list[float] = field(default_factory=list)
     ping_sent: int = 0
     ping_ms: list[float] = field(default_factory=list)
     memory_kb: list[int] = field(default_factory=list)  # before the flood, after it alone, at the end
@@ -99,13 +109,14 @@ class Run:
             "clients": self.clients,
             "node has of a core": self.share,
             "capacity/s": round(self.capacity),
-            "flood/s": f"{self.flood:.0f} ({self.flood / max(self.capacity, 1):.2f} x), {self.lost_in_kernel:.0%} lost in kernel",
+            "flood/s": f"{self.flood:.0f} ({self.flood / max(self.capacity, 1):.2f} x), {self.lost_in_kernel:.1%} lost in kernel",
+            "node used of its share": f"{self.used:.0%}",
             "ready": f"{len(self.ready_s)}, slowest {max(self.ready_s, default=float('nan')):.1f} s",
             "pairs met": f"{self.pairs_met}/{self.pairs_wanted} in {self.meeting_s:.1f} s",
             "events": f"{100 * self.events_arrived / max(self.events_wanted, 1):.2f} % of {self.events_wanted} in {self.events_s:.1f} s, 99 % in {self.enough_s:.1f} s",
             "pings answered": f"{len(self.ping_ms)}/{self.ping_sent}",
             "ping p50, p99 ms": f"{quantile(self.ping_ms, 0.5):.2f}, {quantile(self.ping_ms, 0.99):.2f}",
-            "unloaded p50, p99 ms": f"{quantile(self.unloaded_ms, 0.5):.2f}, {quantile(self.unloaded_ms, 0.99):.2f}",
+            "idle p50, p99 ms": f"{quantile(self.idle_ms, 0.5):.2f}, {quantile(self.idle_ms, 0.99):.2f} of {len(self.idle_ms)}",
             "memory MB": ", ".join(f"{kb / 1024:.1f}" for kb in self.memory_kb),
             "flood alone, CPU us each": f"{self.served_us:.2f} without limits, {self.alone_us:.2f} with",
             "honest peers' core idle": f"{self.others_idle:.0%}",
@@ -128,18 +139,23 @@ def flood(workload: str, entries: list[Entry], rate: float, seconds: float, *, k
         command += ["--flood"]
     if known and "--srp" in options:
         command += ["--known"]
-    return subprocess.Popen(
-        ["nice", "-n", str(ATTACKER_NICE), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    return subprocess.Popen(  # should this program be killed, the attacker goes with it
+        ["setpriv", "--pdeathsig", "KILL", "nice", "-n", str(ATTACKER_NICE), *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
-def end(attacker: subprocess.Popen[str]) -> None:
-    """It must have been at work until now."""
-    if attacker.poll() is not None:
-        output, words = attacker.communicate()
+def end(attacker: subprocess.Popen[str]) -> float:
+    """It must have been at work until now; how many datagrams it sent in a second."""
+    early = attacker.poll() is not None
+    attacker.terminate()
+    output, words = attacker.communicate(timeout=60)
+    if early:
         raise AssertionError(f"the attacker ended: {output} {words}")
-    attacker.kill()
-    attacker.communicate()
+    told = json.loads(output)
+    return float(told["sent"]) / float(told["seconds"])
 
 
 class Counted:
@@ -160,18 +176,19 @@ class Counted:
         return time.monotonic() - self.at, machine.cpu_s(self.node.pid) - self.cpu, handled - self.handled, lost - self.lost
 
 
-def cost_us(workload: str, node: sut.SrpNode) -> float:
-    """CPU time for each datagram of a flood alone, as fast as it goes."""
-    attacker = flood(workload, node.entries, 0, FLOOD_MAX_S)
+def cost_us(workload: str, node: sut.SrpNode, rate: float = 0, *, filtered: bool = False) -> float:
+    """CPU time for each datagram of a flood alone, at the rate or as fast as it goes. filtered: those that the kernel dropped were
+    refused."""
+    attacker = flood(workload, node.entries, rate, FLOOD_MAX_S)
     try:
         before = Counted(node)
-        while before.since()[2] < 1000:  # its peers prove themselves first
+        while sum(before.since()[2:]) < 1000:  # its peers prove themselves first
             time.sleep(0.1)
         time.sleep(1.0)
         before = Counted(node)
         time.sleep(ALONE_S)
-        _, used, handled, _ = before.since()
-        return 1e6 * used / max(handled, 1)
+        _, used, handled, lost = before.since()
+        return 1e6 * used / max(handled + lost if filtered else handled, 1)
     finally:
         end(attacker)
 
@@ -181,53 +198,63 @@ def measure_capacity(result: Run, net: str) -> None:
     node = sut.SrpNode((f"{net}.0.6", f"{net}.0.7"), f"{net}.0.8", sut.Settings(limits=UNLIMITED))
     try:
         with machine.share(node.pid, result.share):
-            result.served_us = cost_us(result.workload, node)
+            result.served_us = cost_us(result.workload, node, SERVED_AT.get(result.workload, 0))
             result.capacity = result.share * 1e6 / result.served_us
     finally:
         node.close()
 
 
 def run(
-    workload: str, *, clients: int, times: float = 2.0, rate: float = 0.0, share: float = 1.0, limits: tuple[str, ...] = ()
+    workload: str,
+    *,
+    clients: int,
+    times: float = 2.0,
+    rate: float = 0.0,
+    share: float = 1.0,
+    limits: tuple[str, ...] = (),
+    least_s: float = 0.0,
+    compared: bool = True,
 ) -> Run:
-    """One node, one flood, so many honest peers; everything is started anew and stopped."""
-    result = Run(workload, clients, share)
+    """One node, one flood, so many honest peers; everything is started anew and stopped. least_s: pings are timed so long. compared:
+    without it (and with a rate) neither the idle node is measured nor the flood alone."""
+    result = Run(workload, clients, share, list(limits))
     net = f"127.{random.SystemRandom().randrange(64, 190)}"
     nodes_core, others_core = machine.cores()
     with contextlib.ExitStack() as stack:
-        if not any(line.startswith("unproven_per_second") for line in limits):
-            limits = (*limits, f"unproven_per_second = {int(Limits().unproven_per_second * share)}")
         with machine.on(nodes_core):
-            if WORKLOADS[workload]:
+            if compared and WORKLOADS[workload]:
                 measure_capacity(result, net)
             node = sut.SrpNode((f"{net}.0.2", f"{net}.0.3"), f"{net}.0.4", sut.Settings(limits=limits))
         stack.callback(node.close)
         stack.enter_context(machine.share(node.pid, share))
         stack.enter_context(machine.on(others_core))
-        pinger = Pinger(f"{net}.0.5", node.entries[0], 0.01)
-        time.sleep(ALONE_S)
-        _, result.unloaded_ms = pinger.close()
+        if compared:
+            pinger = Pinger(f"{net}.0.5", node.entries[0], IDLE_EVERY_S)
+            time.sleep(ALONE_S)
+            _, result.idle_ms = pinger.close()
         result.memory_kb = [machine.memory_kb(node.pid)]
         if WORKLOADS[workload]:
             with machine.on(nodes_core):
-                result.alone_us = cost_us(workload, node)
-            result.memory_kb.append(machine.memory_kb(node.pid))
-            with machine.on(nodes_core):
-                attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=True)
+                if compared:
+                    result.alone_us = cost_us(workload, node, filtered="kernel_filter=true" in limits)
+                    result.memory_kb.append(machine.memory_kb(node.pid))
+                attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=compared)
+            stack.callback(attacker.wait)
             stack.callback(attacker.kill)
             time.sleep(2.0)
         counted, idle = Counted(node), machine.idle_s(others_core)
         pinger = Pinger(f"{net}.0.5", node.entries[0])
         serve(result, node, net, stack)
+        time.sleep(max(counted.at + least_s - time.monotonic(), 0.0))
         result.ping_sent, result.ping_ms = pinger.close()
-        seconds, _, handled, lost = counted.since()
+        seconds, used, handled, lost = counted.since()
         result.others_idle = (machine.idle_s(others_core) - idle) / seconds
-        result.flood = (handled + lost) / seconds
+        result.used = used / seconds / share
         result.lost_in_kernel = lost / max(handled + lost, 1)
         result.drops = {name: count for name, count in node.drops().items() if count}
         result.memory_kb.append(machine.memory_kb(node.pid))
         if WORKLOADS[workload]:
-            end(attacker)
+            result.flood = end(attacker)
     return result
 
 
@@ -288,27 +315,27 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.25, help="of a core, for the node")
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS))
     parser.add_argument("--limit", action="append", default=[], help="a line of [limits], such as introductions=4")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--runs", type=int, default=1, help="of each workload")
+    parser.add_argument("--json", type=Path, help="a line for each run is added there")
     options = parser.parse_args()
     if not 0.05 <= options.share <= 1:
         parser.error("--share: 0.05 to 1")
-    rows = []
-    for workload in options.workload or list(WORKLOADS):
+    for workload in options.runs * (options.workload or list(WORKLOADS)):
         result = run(
             workload,
             clients=options.clients,
             times=options.times,
             rate=options.rate,
             share=options.share,
-            limits=tuple(options.limit),
+            limits=tuple(line.replace(" ", "") for line in options.limit),
+            least_s=PINGED_S,
         )
-        rows.append(result)
-        if not options.json:
-            for key, value in result.summary().items():
-                print(f"{key:28} {value}")
-            print(flush=True)
-    if options.json:
-        print(json.dumps([asdict(row) for row in rows]))
+        for key, value in result.summary().items():
+            print(f"{key:28} {value}")
+        print(flush=True)
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
     python -m tests.hostile.pinger ADDRESS TARGET:PORT [EVERY_S]
 
-It pings one at a time and waits a second for the pong; it answers the node's pings, so it is known there, but it never asks to
-be connected, so nothing is relayed to it.
+Its pings leave at random moments, EVERY_S apart in the mean, whether or not those before were answered; one that is answered later than
+a second is lost. It answers the node's pings, so it is known there, but it never asks to be connected, so nothing is relayed to it.
+What is measured is the node, not the wait of this process for its core: it runs before all others there (SCHED_FIFO, where it
+may), and a pong arrives when the kernel says so (SO_TIMESTAMPNS).
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import selectors
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -22,8 +26,10 @@ from tests.interop import datagram
 from tests.interop.datagram import Packet
 from tests.interop.reference import Entry
 
-EVERY_S: Final = 0.05
+EVERY_S: Final = 0.01
 PATIENCE_S: Final = 1.0
+SO_TIMESTAMPNS: Final = 35  # not in the module
+TIMESPEC: Final = struct.Struct("@qq")
 
 
 class Pinger:
@@ -48,50 +54,64 @@ def quantile(times_ms: list[float], part: float) -> float:
     return ordered[int(part * (len(ordered) - 1))] if ordered else float("nan")
 
 
+def first_on_its_core() -> None:
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
+        with contextlib.suppress(PermissionError):
+            os.nice(-10)
+
+
+def receive(sock: socket.socket) -> tuple[bytes, tuple[str, int], int]:
+    """A datagram, its source, and when it arrived, in nanoseconds of the wall clock."""
+    data, control, _, source = sock.recvmsg(2048, socket.CMSG_SPACE(TIMESPEC.size))
+    at = [TIMESPEC.unpack(value) for level, kind, value in control if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS)]
+    return data, source, at[0][0] * 1_000_000_000 + at[0][1] if at else time.time_ns()
+
+
 def main() -> None:
     address, target, every = sys.argv[1], sys.argv[2].split(":"), float(sys.argv[3]) if len(sys.argv) > 3 else EVERY_S
     to = (target[0], int(target[1]))
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.bind((address, 0))
     sock.setblocking(False)
     selector = selectors.DefaultSelector()
     selector.register(sock, selectors.EVENT_READ)
     selector.register(sys.stdin, selectors.EVENT_READ)
-    with contextlib.suppress(PermissionError):
-        os.nice(-10)  # what is measured is the node, not the wait of this process for its core
+    first_on_its_core()
+    rng = random.Random(24)
     own = os.urandom(32).hex()
     times_ms: list[float] = []
-    waiting, at, sent, next_ping = "", 0.0, 0, time.perf_counter()
+    waiting: dict[str, int] = {}  # pingId: when it left
+    sent, next_ping = 0, time.monotonic()
     while True:
-        now = time.perf_counter()
-        if waiting and now - at > PATIENCE_S:
-            waiting = ""
-        if not waiting and now >= next_ping:
-            waiting = os.urandom(6).hex()
+        now = time.monotonic()
+        if now >= next_ping:
+            next_ping = now + rng.uniform(0, 2 * every)
+            name = os.urandom(6).hex()
             # As long as a client's: to a shorter one the node's question for a proof would be more than three bytes for one.
-            message = {"requesterPeerId": own, "cacheSummaryHash": "0" * 40, "isReflection": False, "pingId": waiting}
+            message = {"requesterPeerId": own, "cacheSummaryHash": "0" * 40, "isReflection": False, "pingId": name}
             data = Packet(datagram.PING, json={**message, "uptime": 30_000, "cacheSize": 0}).encode()
-            next_ping = max(next_ping + every, now)
-            at = time.perf_counter()
+            waiting[name] = time.time_ns()
             sock.sendto(data, to)
             sent += 1
-        for key, _ in selector.select(max(min(next_ping, at + PATIENCE_S if waiting else next_ping) - now, 0.0)):
+        for key, _ in selector.select(max(next_ping - time.monotonic(), 0.0)):
             if key.fileobj is sys.stdin:
                 print(json.dumps([sent, times_ms]))
                 return
-            received = time.perf_counter()
             while True:
                 try:
-                    data, source = sock.recvfrom(2048)
+                    data, source, at = receive(sock)
                 except BlockingIOError:
                     break
                 packet = datagram.decode(data)
                 if packet is None or "pingId" not in packet.json:
                     continue
-                if packet.type == datagram.PONG and packet.json["pingId"] == waiting:
-                    times_ms.append(1000 * (received - at))
-                    waiting = ""
-                    next_ping = max(next_ping, received + every / 2)
+                if packet.type == datagram.PONG and packet.json["pingId"] in waiting:
+                    took_ms = (at - waiting.pop(packet.json["pingId"])) / 1e6
+                    if took_ms <= 1000 * PATIENCE_S:
+                        times_ms.append(took_ms)
                 elif packet.type == datagram.PING:
                     message = {
                         "requesterPeerId": packet.json["requesterPeerId"],

@@ -43,7 +43,8 @@ def generation(
     """So many peers on ports that nobody had before."""
     targets = ",".join(f"{entry.address}:{entry.port}" for entry in node.entries)
     command = [str(load), "publish", "--srp", "--to", targets, "--endpoints", str(endpoints), "--rate", str(rate)]
-    command += ["--port", str(PORTS_FROM + number % 40_000), "--seconds", f"{life_s:.1f}", "--warm-seconds", "0.1"]
+    command += ["--nap-us", "1000", "--port", str(PORTS_FROM + number % 40_000)]
+    command += ["--seconds", f"{life_s:.1f}", "--warm-seconds", "0.1"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

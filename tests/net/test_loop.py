@@ -134,14 +134,14 @@ def test_the_probe_socket_answers_for_itself() -> None:
         assert second.answered[5] == at.probe.getsockname()
 
 
-def test_a_train_is_taken_apart_in_batches_of_the_wanted_size() -> None:
+def test_trains_reach_the_core_in_four_times_larger_batches() -> None:
     with running(batch=4) as at, Client(at.to) as client:
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", len(ping(0))))]
-        client.sock.sendmsg([b"".join(map(ping, range(20)))], control, 0, at.to)
-        client.waiting = set(range(20))
+        client.sock.sendmsg([b"".join(map(ping, range(40)))], control, 0, at.to)
+        client.waiting = set(range(40))
         client.listen()
         counters = at.loop.counters()
-        assert (counters["in_trains"], counters["in_calls"], counters["batches"]) == (1, 1, 5)
+        assert (counters["in_trains"], counters["in_calls"], counters["batches"]) == (1, 1, 3)
 
 
 @pytest.mark.parametrize("settings", [{"gro": False}, {"gso": False}, {"batch": 1}, {"batch": 256}])
@@ -195,7 +195,7 @@ def test_a_batch_that_was_interrupted_by_blocked_output_is_finished(inject: ctyp
     with running(calls=calls_of(inject), batch=4, jam_ms=60000) as at, Client(at.to) as client:
         control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", len(ping(0))))]
         for after in range(4):
-            numbers = range(after * 20, after * 20 + 20)
+            numbers = range(after * 60, after * 60 + 60)
             inject.inject_send(errno.EAGAIN, after, 3)
             client.sock.sendmsg([b"".join(map(ping, numbers))], control, 0, at.to)
             client.waiting = set(numbers)
