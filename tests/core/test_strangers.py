@@ -135,3 +135,18 @@ def test_any_number_may_be_cut() -> None:
             node.take()
             node.pressed(i * 260_000, 1)
             assert 1 <= node.gauges()["strangers_per_second"] <= limit
+
+
+def test_a_share_is_given_out_a_little_at_a_time() -> None:
+    """No queue of answers builds up in which everybody waits, and what a busy moment missed is made up for: up to a 64th of a second."""
+    world = World(unproven_per_second=LIMIT, peers=20_000)
+    world.pass_time(1)
+    assert ask(world, 200, 0) == 5 * LIMIT // 64 // 8 + 1, "newcomers' five eighths after a pause"
+    parts = []
+    for i in range(1, 101):
+        world.pass_time(0.002)
+        parts.append(ask(world, 20, 200 * i))
+    assert max(parts) <= LIMIT // 500
+    assert sum(parts) >= 0.55 * LIMIT / 5
+    world.pass_time(0.008)
+    assert ask(world, 200, 100_000) >= 0.6 * LIMIT // 125

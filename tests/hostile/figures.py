@@ -2,8 +2,9 @@
 
     python -m tests.hostile.figures FILE…            files that flood.py --json wrote
 
-Runs of one workload with the same share, limits and multiple of the capacity are one row. p99 is compared with that of the runs without a
-flood of the same share, which must be among them, and with the idle node's in the same runs.
+Runs of one workload with the same share, limits and multiple of the capacity are one row. p99 is compared with that of the runs without
+a flood of the same share, which must be among them, and with the idle node's in the same runs; what refusing costs with what a
+stranger's ping does that is answered, in the runs of pings.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def grouped(runs: list[Run]) -> list[list[Run]]:
     """In the order of their first run."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        times = round(run["flood"] / run["capacity"], 1) if run["capacity"] else 0
+        times = round(run["flood"] / run["capacity"]) if run["capacity"] else 0
         groups.setdefault((run["workload"], run["clients"], run["share"], tuple(run["limits"]), times), []).append(run)
     return list(groups.values())
 
@@ -45,68 +46,68 @@ def memory_mb(at: int, run: Run) -> float:
     return float(run["memory_kb"][at]) / 1024
 
 
-def row(runs: list[Run], without: list[Run]) -> list[str]:
-    first = runs[0]
-    calm = statistics.median([p99(run) for run in without if run["share"] == first["share"]] or [float("nan")])
-    flooded = bool(first["capacity"])
-    name = " ".join([first["workload"], *first["limits"]])
-    return [
-        name,
-        str(len(runs)),
-        f"{first['share']:g}",
-        spread(runs, lambda r: r["capacity"], ",.0f") if flooded else "",
-        spread(runs, lambda r: r["flood"], ",.0f") if flooded else "",
-        spread(runs, lambda r: r["flood"] / r["capacity"], ".2f") if flooded else "",
-        spread(runs, lambda r: 100 * r["lost_in_kernel"], ".1f"),
-        spread(runs, lambda r: 100 * r["used"], ".0f"),
-        spread(runs, lambda r: max(r["ready_s"], default=float("nan")), ".1f"),
-        f"{sum(r['pairs_met'] for r in runs)}/{sum(r['pairs_wanted'] for r in runs)}",
-        spread(runs, lambda r: 100 * r["events_arrived"] / r["events_wanted"], ".1f"),
-        spread(runs, lambda r: r["enough_s"], ".1f"),
-        str(sum(r["ping_sent"] for r in runs)),
-        spread(runs, lambda r: 100 * len(r["ping_ms"]) / r["ping_sent"], ".1f"),
-        spread(runs, lambda r: quantile(r["ping_ms"], 0.5), ".2f"),
-        spread(runs, p99, ".1f"),
-        spread(runs, lambda r: p99(r) / calm, ".1f"),
-        spread(runs, lambda r: p99(r) / quantile(r["idle_ms"], 0.99), ".0f"),
-        " / ".join(spread(runs, partial(memory_mb, i), ".0f") for i in range(len(first["memory_kb"]))),
-        spread(runs, lambda r: r["served_us"], ".1f") if flooded else "",
-        spread(runs, lambda r: r["alone_us"], ".2f") if flooded else "",
-        spread(runs, lambda r: 100 * r["others_idle"], ".0f"),
+Column = tuple[str, Callable[[list[Run]], str]]
+
+
+def median(name: str, value: Callable[[Run], float], form: str, *, flooded: bool = False) -> Column:
+    """flooded: nothing for runs without a flood."""
+    return name, lambda runs: "" if flooded and not runs[0]["capacity"] else spread(runs, value, form)
+
+
+def name_of(runs: list[Run]) -> str:
+    return " ".join([runs[0]["workload"], *runs[0]["limits"]]) + f", {runs[0]['share']:g}"
+
+
+def columns(runs: list[Run]) -> tuple[list[Column], list[Column]]:
+    """What honest peers notice, and what it costs the node; compared with what these runs have of calm nodes and of pings."""
+
+    def calm_ms(run: Run) -> float:
+        same = [p99(other) for other in runs if other["workload"] == "none" and other["share"] == run["share"]]
+        return statistics.median(same or [float("nan")])
+
+    accepted_us = statistics.median([run["served_us"] for run in runs if run["workload"] == "pings"] or [float("nan")])
+    notice: list[Column] = [
+        ("flood, node's part of a core", name_of),
+        ("runs", lambda group: str(len(group))),
+        median("datagrams/s", lambda run: run["flood"], ",.0f", flooded=True),
+        median("times what it could serve", lambda run: run["flood"] / run["capacity"], ".1f", flooded=True),
+        median("slowest ready, s", lambda run: max(run["ready_s"], default=float("nan")), ".1f"),
+        ("pairs met", lambda group: f"{sum(run['pairs_met'] for run in group)}/{sum(run['pairs_wanted'] for run in group)}"),
+        median("events in 60 s, %", lambda run: 100 * run["events_arrived"] / run["events_wanted"], ".1f"),
+        median("99 % of them after, s", lambda run: run["enough_s"], ".1f"),
+        ("pings", lambda group: str(sum(run["ping_sent"] for run in group))),
+        median("answered, %", lambda run: 100 * len(run["ping_ms"]) / run["ping_sent"], ".1f"),
+        median("p50, ms", lambda run: quantile(run["ping_ms"], 0.5), ".2f"),
+        median("p99, ms", p99, ".2f"),
+        median("times p99 without flood", lambda run: p99(run) / calm_ms(run), ".1f"),
+        median("times p99 of the idle node", lambda run: p99(run) / quantile(run["idle_ms"], 0.99), ".1f"),
     ]
+    cost: list[Column] = [
+        ("flood, node's part of a core", name_of),
+        median("could serve/s", lambda run: run["capacity"], ",.0f", flooded=True),
+        median("each served, us", lambda run: run["served_us"], ".2f", flooded=True),
+        median("each refused, us", lambda run: run["alone_us"], ".2f", flooded=True),
+        median("of an accepted ping", lambda run: run["alone_us"] / accepted_us, ".2f", flooded=True),
+        median("lost in the kernel, %", lambda run: 100 * run["lost_in_kernel"], ".1f"),
+        median("used of its part, %", lambda run: 100 * run["used"], ".0f"),
+        ("memory: idle, flooded alone, end, MB", memory),
+        median("honest peers' core idle, %", lambda run: 100 * run["others_idle"], ".0f"),
+    ]
+    return notice, cost
 
 
-HEAD = [
-    "flood",
-    "runs",
-    "node's share",
-    "could serve/s",
-    "flood/s",
-    "times",
-    "lost in kernel, %",
-    "share used, %",
-    "slowest ready, s",
-    "pairs met",
-    "events in 60 s, %",
-    "99 % of them, s",
-    "pings",
-    "answered, %",
-    "p50, ms",
-    "p99, ms",
-    "p99 / without flood",
-    "p99 / idle node",
-    "memory, MB",
-    "served, us",
-    "refused, us",
-    "others' core idle, %",
-]
+def memory(runs: list[Run]) -> str:
+    return ", ".join(spread(runs, partial(memory_mb, at), ".0f") for at in range(len(runs[0]["memory_kb"])))
 
 
 def main() -> None:
     runs = [json.loads(line) for name in sys.argv[1:] for line in Path(name).read_text().splitlines()]
-    without = [run for run in runs if run["workload"] == "none"]
-    for cells in [HEAD, ["---"] * len(HEAD), *(row(group, without) for group in grouped(runs))]:
-        print("| " + " | ".join(cells) + " |")
+    for table in columns(runs):
+        rows = [[name for name, _ in table], ["---"] * len(table)]
+        rows += [[cell(group) for _, cell in table] for group in grouped(runs)]
+        for cells in rows:
+            print("| " + " | ".join(cells) + " |")
+        print()
 
 
 if __name__ == "__main__":
