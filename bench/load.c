@@ -19,12 +19,14 @@
  *   --cluster-size N    20 endpoints share a cluster
  *   --window N          closed loop: at most N (1024) of which no answer came, however many answers each has
  *   --rate N            open loop: N datagrams a second; --flood: as fast as it goes
+ *   --nap-us N          sleeps so long when there is nothing to do, instead of looking again: for load that is no measurement
  *   --fill N            first publishes N unique packets, to fill a cache
  *   --seconds S --warm-seconds S     measured time, and what runs before it
  *   --count N           sends exactly N instead, without a warm-up, and waits for the answers
  *   --train N           datagrams in a train (stream)
  *   --server-pid PID    its CPU time is read where the measured time begins and ends
  *
+ * p99_us is the median of the 99th percentiles of slices of 20 ms (of the whole where a slice has too few), whole_p99_us that of all.
  * Everything is bounded: time by --seconds and a watchdog, targets to loopback. SIGTERM ends the measured time early. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -175,10 +177,13 @@ static void run(load *l, snapshot *begin, snapshot *end)
         if (!begun && now >= warm_until) {
             *begin = take_snapshot(l);
             begun = l->timing = true;
+            l->slice_ns = now;
             until = l->count ? INT64_MAX : now + (int64_t)(l->seconds * 1e9);
         }
         if (now >= until || now > limit || (begun && ended) || (begun && l->count && l->sent - begin->sent >= l->count))
             break;
+        if (begun)
+            end_slice(l, now);
         unsigned slots = allowed(l, &p, now);
         if (begun && l->count) {
             uint64_t left = (l->count - (l->sent - begin->sent) + l->train - 1) / l->train;
@@ -186,8 +191,11 @@ static void run(load *l, snapshot *begin, snapshot *end)
         }
         if (slots)
             send_batch(l, slots);
+        unsigned got = 1;
         if (!l->flood || turn % 8 == 0) /* in a flood only samples are read, the kernel counts the rest */
-            receive(l, l->flood ? 1 : 4);
+            got = receive(l, l->flood ? 1 : 4);
+        if (l->nap_us && !slots && !got)
+            usleep(l->nap_us);
     }
     if (!begun)
         fail("the warm-up did not end in time");
@@ -219,26 +227,28 @@ static void fill(load *l)
     l->train = train;
     l->count = count;
     l->warm_seconds = warm;
-    l->timed = l->forgiven = 0;
+    l->forgiven = 0;
     l->lag_ns = 0;
-    memset(l->histogram, 0, sizeof l->histogram);
+    l->slices = 0;
+    memset(&l->whole, 0, sizeof l->whole);
+    memset(&l->slice, 0, sizeof l->slice);
 }
 
-static void report(const load *l, const snapshot *a, const snapshot *b, double prepare_s)
+static void report(load *l, const snapshot *a, const snapshot *b, double prepare_s)
 {
     double seconds = (double)(b->at_ns - a->at_ns) / 1e9;
     uint64_t drops = b->own_drops - a->own_drops, overruns = b->server_overruns - a->server_overruns;
     printf("{\"workload\":\"%s\",\"endpoints\":%u,\"known\":%u,\"prepare_s\":%.3f,\"seconds\":%.6f,\"sent\":%llu,"
            "\"sent_bytes\":%llu,\"answers\":%llu,\"answer_bytes\":%llu,\"own_drops\":%llu,\"server_overruns\":%llu,"
            "\"forgiven\":%llu,\"server_cpu_s\":%.6f,\"own_cpu_s\":%.6f,\"timed\":%llu,\"p50_us\":%.2f,\"p99_us\":%.2f,"
-           "\"p999_us\":%.2f,\"lag_us\":%.1f,\"pongs_given\":%llu,\"other\":%llu,\"types\":[",
+           "\"whole_p99_us\":%.2f,\"p999_us\":%.2f,\"lag_us\":%.1f,\"pongs_given\":%llu,\"other\":%llu,\"types\":[",
            workload_names[l->workload], l->endpoint_count, l->known_count, prepare_s, seconds,
            (unsigned long long)(b->sent - a->sent), (unsigned long long)(b->sent_bytes - a->sent_bytes),
            (unsigned long long)(b->answers - a->answers), (unsigned long long)(b->answer_bytes - a->answer_bytes),
            (unsigned long long)drops, (unsigned long long)(overruns > drops ? overruns - drops : 0),
            (unsigned long long)l->forgiven, (double)(b->server_cpu_ns - a->server_cpu_ns) / 1e9,
-           (double)(b->own_cpu_ns - a->own_cpu_ns) / 1e9, (unsigned long long)l->timed, quantile_us(l, 0.5),
-           quantile_us(l, 0.99), quantile_us(l, 0.999), (double)l->lag_ns / 1e3, (unsigned long long)(b->pongs_given - a->pongs_given),
+           (double)(b->own_cpu_ns - a->own_cpu_ns) / 1e9, (unsigned long long)l->whole.timed, quantile_us(&l->whole, 0.5),
+           median_slice_p99_us(l), quantile_us(&l->whole, 0.99), quantile_us(&l->whole, 0.999), (double)l->lag_ns / 1e3, (unsigned long long)(b->pongs_given - a->pongs_given),
            (unsigned long long)l->other);
     for (unsigned type = 0; type < TYPES; type++)
         printf("%s%llu", type ? "," : "", (unsigned long long)(b->type[type] - a->type[type]));
@@ -310,6 +320,8 @@ static void parse(load *l, int argc, char **argv)
             l->window = (unsigned)option_number(name, value, 1, 100000);
         else if (!strcmp(name, "--train"))
             l->train = (unsigned)option_number(name, value, 1, TRAIN_MAX);
+        else if (!strcmp(name, "--nap-us"))
+            l->nap_us = (unsigned)option_number(name, value, 0, 100000);
         else if (!strcmp(name, "--rate"))
             l->rate = (double)option_number(name, value, 1, 10000000);
         else if (!strcmp(name, "--count"))

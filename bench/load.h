@@ -21,6 +21,9 @@
 #define BUCKETS 2048 /* of the latency histogram: 32 for each power of two of nanoseconds */
 #define SECOND 1000000000ll
 #define MILLISECOND 1000000ll
+#define SLICE_NS (20 * MILLISECOND) /* of the measured time … */
+#define SLICE_LEAST 200             /* … with so many delays at least, has a p99 */
+#define SLICES_MAX 30000
 
 enum workload { W_PING, W_PUBLISH, W_DUPLICATE, W_STREAM, W_JOIN, W_GARBAGE, W_STUN, WORKLOADS };
 
@@ -56,6 +59,10 @@ typedef struct sent_at {
     int64_t at_ns; /* -1 once it was answered */
 } sent_at;
 
+typedef struct histogram {
+    uint64_t bucket[BUCKETS], timed;
+} histogram;
+
 typedef struct snapshot { /* taken where the measured time begins and ends */
     int64_t at_ns, server_cpu_ns, own_cpu_ns;
     uint64_t sent, sent_bytes, answers, answer_bytes, own_drops, server_overruns, pongs_given, type[TYPES];
@@ -64,7 +71,7 @@ typedef struct snapshot { /* taken where the measured time begins and ends */
 typedef struct load {
     enum workload workload;
     bool srp, known, flood;
-    unsigned sockets, addresses, cluster_size, window, train;
+    unsigned sockets, addresses, cluster_size, window, train, nap_us;
     double seconds, warm_seconds, rate;
     uint64_t count, fill;
     uint32_t base;
@@ -79,7 +86,10 @@ typedef struct load {
     outgoing out;
     incoming in;
     sent_at ring[RING];
-    uint64_t histogram[BUCKETS], timed;
+    histogram whole, slice; /* delays of all the measured time, and of its running slice */
+    double slice_p99_us[SLICES_MAX];
+    unsigned slices;
+    int64_t slice_ns; /* when it began */
     bool timing;
 
     uint64_t first_number, cursor; /* numbers are unique over all runs */
@@ -134,6 +144,8 @@ void answer_ping(load *l, unsigned index, const struct sockaddr_in *from, const 
 
 /* receive.c */
 unsigned receive(load *l, unsigned batches);
-double quantile_us(const load *l, double q);
+double quantile_us(const histogram *h, double q);
+void end_slice(load *l, int64_t now);  /* when it has lasted long enough */
+double median_slice_p99_us(load *l);   /* of the whole time when that was shorter than a slice */
 
 #endif

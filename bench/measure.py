@@ -30,7 +30,7 @@ class Sample:
     server_busy: float  # share of the measured time that the server computed
     load_busy: float  # the same of the load, which never waits: below 1 somebody else had its core
     p50_us: float
-    p99_us: float
+    p99_us: float  # median of the p99 of 20 ms each
     stalled: int  # datagrams given up in a closed loop
     raw: dict[str, Any]
 

@@ -18,15 +18,46 @@ static unsigned bucket_of(int64_t ns)
     return bucket < BUCKETS ? bucket : BUCKETS - 1;
 }
 
-double quantile_us(const load *l, double q)
+double quantile_us(const histogram *h, double q)
 {
-    uint64_t wanted = (uint64_t)ceil(q * (double)l->timed), seen = 0;
+    uint64_t wanted = (uint64_t)ceil(q * (double)h->timed), seen = 0;
     for (unsigned b = 0; b < BUCKETS; b++) {
-        seen += l->histogram[b];
+        seen += h->bucket[b];
         if (seen && seen >= wanted)
             return ldexp(1.0 + (b % 32 + 0.5) / 32.0, (int)(b / 32)) / 1e3;
     }
     return 0;
+}
+
+/* A pause of a virtual machine of 10 ms is all that a p99 of a whole second would show, whoever was paused. */
+void end_slice(load *l, int64_t now)
+{
+    if (now - l->slice_ns < SLICE_NS)
+        return;
+    if (l->slice.timed >= SLICE_LEAST && l->slices < SLICES_MAX)
+        l->slice_p99_us[l->slices++] = quantile_us(&l->slice, 0.99);
+    memset(&l->slice, 0, sizeof l->slice);
+    l->slice_ns = now;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median_slice_p99_us(load *l)
+{
+    if (!l->slices)
+        return quantile_us(&l->whole, 0.99);
+    qsort(l->slice_p99_us, l->slices, sizeof *l->slice_p99_us, by_size);
+    return l->slice_p99_us[l->slices / 2];
+}
+
+static void time_answer(histogram *h, int64_t delay_ns)
+{
+    h->bucket[bucket_of(delay_ns)]++;
+    h->timed++;
 }
 
 /* Matches the first answer to each datagram with when that was sent: its delay, and room in the closed loop. */
@@ -38,8 +69,8 @@ static void match_answer(load *l, uint64_t number, int64_t at)
     if (number >= l->open_from)
         l->open--;
     if (l->timing) {
-        l->histogram[bucket_of(at - s->at_ns)]++;
-        l->timed++;
+        time_answer(&l->whole, at - s->at_ns);
+        time_answer(&l->slice, at - s->at_ns);
     }
     s->at_ns = -1;
 }

@@ -49,6 +49,7 @@
     X(queue_full)         /* the output queue of this batch is full */ \
     X(bandwidth)          /* the outgoing bandwidth limit */ \
     X(peer_bandwidth)     /* the outgoing bandwidth limit of one peer */ \
+    X(opened_share)       /* for a peer believed without proof that has got more than it sent: by its introducer instead */ \
     X(intro_stale)        /* an introduction that is too old or has travelled too far */ \
     X(intro_known)        /* introduces whom we are connected to, or were introduced to a moment ago */ \
     X(attempts_full)      /* too many connection attempts at once */ \

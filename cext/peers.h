@@ -22,6 +22,7 @@ enum {
     SRP_PEER_NAMED = 4,     /* id holds its peerId and the table finds it by it */
     SRP_PEER_LIVE = 8,      /* connected: valid NAT type, in the live array (INDEXED ones have an array of their own) */
     SRP_PEER_CHALLENGED = 16, /* somebody else claims its name: a ping is out */
+    SRP_PEER_OPENED = 64,   /* not proven, but believed: its ping came through a port that we had just opened (punch.was_opened) */
     SRP_PEER_JOINED = 32    /* has joined a subcluster: whom it was introduced to then takes no further introduction */
 };
 
@@ -48,7 +49,7 @@ typedef struct srp_peer {
     int64_t last_sync_us;
     uint32_t uptime_s;      /* as it says */
     uint32_t members;       /* first of its memberships */
-    uint32_t used_introductions;
+    uint32_t used_introductions; /* and all that was sent to an opened one */
     uint32_t sync_jobs;     /* that it holds */
 
     int64_t added_us;       /* since when we know it */

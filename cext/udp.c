@@ -219,6 +219,18 @@ static bool fits_train(const srp_udp_sender *out, const srp_datagram *last, cons
            item->local == last->local && item->port != 0;
 }
 
+/* How many items behind this one go on with its train and lie behind it in memory: a relayed train lies as it came. */
+static uint32_t run_length(const srp_datagram *item, uint32_t most)
+{
+    uint32_t n = 0;
+    while (n < most && item[1].len == item->len && item[1].data == item->data + item->len && item[1].addr == item->addr &&
+           item[1].port == item->port && item[1].local == item->local && item[1].socket == item->socket) {
+        item++;
+        n++;
+    }
+    return n;
+}
+
 /* Makes messages of this pass's items from out->next on, all for one descriptor; how many. */
 static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t count)
 {
@@ -255,14 +267,25 @@ static uint32_t gather(srp_udp_sender *out, const srp_datagram *items, uint32_t 
                 m->msg_control = out->controls[messages - 1];
                 m->msg_controllen += SEGMENT_SPACE;
             }
-            if (item->data == last->data + last->len) { /* a relayed train lies as it came */
-                vector[-1].iov_len += item->len;
+            if (item->data == last->data + last->len) {
+                vector--;
+                vector->iov_len += item->len;
             } else {
                 m->msg_iovlen++;
                 vectors++;
             }
-            out->cars[messages - 1]++;
-            bytes += item->len;
+            uint32_t more = 0;
+            if (item->len == segment && segment > SRP_UDP_SMALL) { /* so they are of one pass */
+                uint32_t most = SRP_UDP_TRAIN - out->cars[messages - 1] - 1, room = (SRP_UDP_TRAIN_BYTES - bytes) / segment - 1;
+                most = most < room ? most : room;
+                most = most < count - 1 - i ? most : count - 1 - i;
+                more = run_length(item, most);
+                vector->iov_len += (size_t)more * segment;
+            }
+            out->cars[messages - 1] += (uint16_t)(1 + more);
+            bytes += (1 + more) * item->len;
+            i += more;
+            item += more;
         } else {
             struct msghdr *m = &out->messages[messages].msg_hdr;
             struct sockaddr_in *to = &out->destinations[messages];

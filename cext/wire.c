@@ -77,9 +77,10 @@ enum srp_verdict srp_frame_decode(const uint8_t *data, uint32_t len, srp_frame *
 enum srp_verdict srp_frame_decode_next(const uint8_t *data, uint32_t len, srp_frame *frame)
 {
     if (frame->size == 0 || len < frame->size) return srp_frame_decode(data, len, frame);
-    for (unsigned i = 0; i < SRP_FIELDS; i++)
-        if (get16(data + frame->field[i].at - LENGTH_BYTES) != frame->field[i].len) return srp_frame_decode(data, len, frame);
-    return read_numbers(data, len, frame);
+    unsigned other = 0;
+#pragma GCC unroll 11
+    for (unsigned i = 0; i < SRP_FIELDS; i++) other |= get16(data + frame->field[i].at - LENGTH_BYTES) ^ frame->field[i].len;
+    return other ? srp_frame_decode(data, len, frame) : read_numbers(data, len, frame);
 }
 
 void srp_packet_init(srp_packet *packet, uint8_t type)

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from srpnode.core.choose cimport Choice, choose_friends, choose_indexed, choose_strangers, proven
 from srpnode.core.gossip cimport insert_packet, multicast
-from srpnode.core.out cimport LIVE, out_commit, out_push, out_replicated, out_reserve, out_to
+from srpnode.core.out cimport LIVE, opened_share, out_commit, out_push, out_replicated, out_reserve, out_to
 from srpnode.core.punch cimport Proxied, proxied_to
 from srpnode.core.reach cimport join_cluster, scope_allows
 from srpnode.core.state cimport Own, State, drop
@@ -447,6 +447,10 @@ cdef int stream_own(State *s, srp_datagram *d) noexcept nogil:
         if proxied == NULL:
             return -113
         slot = proxied.proxy
+    elif not opened_share(&s.peers.peer[slot]):
+        proxied = proxied_to(s, d.data + to.at)
+        if proxied != NULL:
+            slot = proxied.proxy
     p = &s.peers.peer[slot]
     return 0 if out_to(s, p, d.data, frame.size) else -105
 

@@ -317,7 +317,12 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
     # By query id: two who ask for the same packet are two questions.
     if gated(s, &s.gate_other, key, ttl_ms):
         return
+    # It makes us or others send more than it is: it counts like a publish, also against one in whose name it is forged.
     p = &s.peers.peer[slot]
+    p.used_replicated += 1
+    if s.limits.replicated_per_minute != 0 and p.used_replicated > s.limits.replicated_per_minute:
+        drop(s, SRP_DROP_rate_endpoint)
+        return
     if SRP_HAS(message, SRP_KEY_PACKET_ID):
         entry = srp_store_find(&s.store, message.packet_id)
         if entry != <uint32_t>SRP_NONE and srp_store_holds(&s.store, entry):
@@ -325,11 +330,6 @@ cdef void on_query(State *s, srp_datagram *d, srp_frame *frame, srp_message *mes
             return
     if frame.hops >= SRP_HOPS_MAX:
         drop(s, SRP_DROP_hops)
-        return
-    # A question that travels on makes others work: it counts like a publish.
-    p.used_replicated += 1
-    if s.limits.replicated_per_minute != 0 and p.used_replicated > s.limits.replicated_per_minute:
-        drop(s, SRP_DROP_rate_endpoint)
         return
     value = (slot << GENERATION_BITS) | (p.generation & ((1 << GENERATION_BITS) - 1))
     srp_recent_add(&s.routes, key, s.now_ms, ttl_ms, value)

@@ -45,6 +45,7 @@ from srpnode.core.types cimport (
     SRP_DROP_scope,
     SRP_DROP_self_named,
     SRP_DROP_stale,
+    SRP_DROP_unproven,
     SRP_FIELDS,
     SRP_HAS,
     SRP_HOPS_MAX,
@@ -71,6 +72,7 @@ from srpnode.core.types cimport (
     SRP_PEER_JOINED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
+    SRP_PEER_OPENED,
     SRP_SUBCLUSTER_ID,
     SRP_USR1,
     srp_cluster_find,
@@ -170,10 +172,13 @@ cdef bint build_intro(State *s, Introducing *x, srp_peer *about, bint rendezvous
 cdef bint may_be_introduced(State *s, uint32_t slot, bint friend) noexcept nogil:
     """Counts an introduction against what one peer, joiner or not, may take part in during a minute.
 
-    Strangers get a quarter of it, or a flood of joins for random clusters would leave a peer none with its own.
+    Strangers get a quarter of it, or a flood of joins for random clusters would leave a peer none with its own. Nobody is told of an
+    endpoint that we believe in without proof.
     """
     cdef srp_peer *p = &s.peers.peer[slot]
     cdef uint32_t most = s.limits.introductions_per_minute
+    if p.flags & SRP_PEER_OPENED:
+        return False
     if not friend:
         most = (most + 3) // 4
     if p.window != s.minute:
@@ -566,6 +571,9 @@ cdef void on_join(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     cdef Deferred *w
     cdef Choice met
     cdef Own *own
+    if p.flags & SRP_PEER_OPENED:  # others would hear of its endpoint
+        drop(s, SRP_DROP_unproven)
+        return
     if c.len != 32:
         drop(s, SRP_DROP_cluster_id)
         return

@@ -97,6 +97,7 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
+    SRP_PEER_OPENED,
     SRP_PEER_USED,
     SRP_PING,
     SRP_PONG,
@@ -183,7 +184,7 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
     cdef uint32_t quota = s.limits.replicated_per_minute if replicated else s.limits.control_per_minute
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint64_t key
-    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute:
+    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute and not s.peers.peer[slot].flags & SRP_PEER_OPENED:
         p = &s.peers.peer[slot]
         p.window = s.minute
         p.used_replicated = p.used_control = p.used_introductions = 0
@@ -570,7 +571,8 @@ cdef class Node:
             for i in range(n):
                 look_ahead(s, &batch[i], &ahead[i], i == 0)
             for i in range(n):
-                srp_peers_prefetch(&s.peers, ahead[i].endpoint)
+                if i == 0 or ahead[i].endpoint != ahead[i - 1].endpoint:
+                    srp_peers_prefetch(&s.peers, ahead[i].endpoint)
             for i in range(n):
                 receive_one(s, &batch[i], &ahead[i], &frame)
             batch += n

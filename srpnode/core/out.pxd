@@ -10,10 +10,12 @@ from srpnode.core.types cimport (
     SRP_DATAGRAM_MAX,
     SRP_DROP_bandwidth,
     SRP_DROP_budget,
+    SRP_DROP_opened_share,
     SRP_DROP_peer_bandwidth,
     SRP_DROP_queue_full,
     SRP_DROP_stranger_share,
     SRP_DROP_sync_share,
+    SRP_PEER_OPENED,
     SRP_PING,
     SRP_SLOTS,
     SRP_SOCKET_MAIN,
@@ -69,8 +71,21 @@ cdef inline void turn_second(State *s, srp_peer *p) noexcept nogil:
         p.second = second
         p.sync_work = p.out_bytes = 0
 
+cdef enum:
+    OPENED_FIRST = 16   # datagrams to a peer that we believe for want of a proof, before it has sent any
+
+cdef inline bint opened_share(srp_peer *p) noexcept nogil:
+    """Whether one more datagram may go to such a peer: in all its life a few, and one for each that came from its endpoint, or a
+    lie about a victim would bring that more than the liar spends."""
+    return not p.flags & SRP_PEER_OPENED or p.used_introductions < p.used_control + p.used_replicated + OPENED_FIRST
+
 cdef inline bint out_to(State *s, srp_peer *p, uint8_t *data, uint32_t size) noexcept nogil:
     """Queues one datagram for a peer; False (counted) when a limit is reached."""
+    if p.flags & SRP_PEER_OPENED:
+        if not opened_share(p):
+            drop(s, SRP_DROP_opened_share)
+            return False
+        p.used_introductions += 1
     if s.limits.peer_out_bytes_per_second != 0:
         turn_second(s, p)
         if p.out_bytes + size > s.limits.peer_out_bytes_per_second:
@@ -118,6 +133,8 @@ cdef inline bint has_share(State *s, srp_peer *p, Share share) noexcept nogil:
     turn_slots(s, p)
     if share == LIVE or s.reference:
         return True
+    if p.flags & SRP_PEER_OPENED:  # whoever proves it to others has it from them
+        return False
     if s.limits.replicated_per_minute > 1 and in_a_minute(p.sent) + 1 >= s.limits.replicated_per_minute:
         return False
     return most == 0 or in_a_minute(p.shared) < (most if share == STORED else (most + 1) // 2)

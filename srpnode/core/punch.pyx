@@ -47,6 +47,7 @@ from srpnode.core.types cimport (
     SRP_NONE,
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
+    SRP_PEER_OPENED,
     SRP_SOCKET_MAIN,
     SRP_SOCKET_POOL,
     SRP_SUBCLUSTER_ID,
@@ -126,12 +127,13 @@ cdef Proxied *proxied_to(State *s, const uint8_t *peer_id) noexcept nogil:
             p.used = 0
     return NULL
 
-cdef void use_proxy(State *s, Attempt *a) noexcept nogil:
+cdef bint note_proxy(State *s, Attempt *a) noexcept nogil:
+    """Remembers the introducer as the way there; False when it is gone."""
     cdef uint32_t i
     cdef Proxied *p
     cdef Proxied *chosen = NULL
     if s.proxies == 0 or s.peers.peer[a.introducer].generation != a.introducer_generation or not proven(s, a.introducer):
-        return
+        return False
     chosen = proxied_to(s, a.id)
     if chosen == NULL:
         chosen = &s.proxied[0]
@@ -147,6 +149,11 @@ cdef void use_proxy(State *s, Attempt *a) noexcept nogil:
     chosen.proxy = a.introducer
     chosen.proxy_generation = a.introducer_generation
     chosen.since_us = s.now.mono_us
+    return True
+
+cdef void use_proxy(State *s, Attempt *a) noexcept nogil:
+    if not note_proxy(s, a):
+        return
     s.counter[SRP_COUNT_attempts_proxied] += 1
     tell_join(s, a.id, a.cluster, a.subcluster, a.nat_type, False, a.addr, a.port)
 
@@ -380,8 +387,9 @@ cdef void hold_attempt(State *s, const uint8_t *peer_id, int64_t until_us) noexc
 cdef bint was_opened(State *s, uint32_t addr, uint16_t port, const uint8_t *peer_id) noexcept nogil:
     """Whether we opened our way to this port of the peer that we were introduced to.
 
-    That a ping comes from one of 1024 random ports out of 64512, at the address that its introducer proved, is proof enough of
-    its endpoint: the reference, behind a hard NAT, answers pings from another port than it connects from, so it can give no other.
+    That a ping comes from one of 1024 random ports out of 64512, at the address that its introducer proved, has to be enough to
+    believe in its endpoint: the reference, behind a hard NAT, answers pings from another port than it connects from, so it can give
+    no proof. But an introducer and a forger together can lie about it, so it gets little directly (out.opened_share).
     """
     cdef Attempt *a = attempt_for(s, peer_id)
     cdef uint32_t i
@@ -410,10 +418,11 @@ cdef void reached(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogi
     cdef Attempt *a
     cdef Proxied *proxied
     cdef uint16_t socket = s.peers.peer[slot].socket
+    cdef bint opened = (s.peers.peer[slot].flags & SRP_PEER_OPENED) != 0
     if s.attempts == 0:
         return
     proxied = proxied_to(s, peer_id)
-    if proxied != NULL:
+    if proxied != NULL and not opened:
         proxied.used = 0
         s.counter[SRP_COUNT_proxies_upgraded] += 1
     if socket >= SRP_SOCKET_POOL:
@@ -422,6 +431,8 @@ cdef void reached(State *s, uint32_t slot, const uint8_t *peer_id) noexcept nogi
     if a == NULL or a.strategy == STRATEGY_AGAIN:
         return
     s.counter[SRP_COUNT_attempts_direct] += 1
+    if opened:  # for what is more than it may get directly
+        note_proxy(s, a)
     name_ourselves(s, slot, a)
     met_peer(s, slot, a.cluster, a.subcluster)
     a.strategy = STRATEGY_AGAIN

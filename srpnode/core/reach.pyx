@@ -78,6 +78,7 @@ from srpnode.core.types cimport (
     SRP_PEER_INDEXED,
     SRP_PEER_LIVE,
     SRP_PEER_NAMED,
+    SRP_PEER_OPENED,
     SRP_PEER_USED,
     SRP_PING,
     SRP_PONG,
@@ -655,7 +656,7 @@ cdef void welcome(State *s, uint32_t slot, srp_datagram *d, srp_frame *frame, sr
             s.peers.peer[slot].sync_pauses = 0
             if not s.reference:
                 return
-    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION):
+    if SRP_TRUE(message, SRP_KEY_IS_CONNECTION) and not s.peers.peer[slot].flags & SRP_PEER_OPENED:
         start_sync(s, slot)
 
 cdef bint asks_now(State *s, uint32_t addr, uint16_t port) noexcept nogil:
@@ -760,6 +761,7 @@ cdef void on_ping(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
         if slot != <uint32_t>SRP_NONE:
             known = True
             s.budget = -1
+            s.peers.peer[slot].flags |= SRP_PEER_OPENED
             s.peers.peer[slot].last_proof_us = s.peers.peer[slot].last_update_us = s.now.mono_us
     if known:
         if has_nat:
@@ -846,7 +848,8 @@ cdef void on_pong(State *s, srp_datagram *d, srp_frame *frame, srp_message *mess
     if (p.flags & SRP_PEER_INDEXED) and memcmp(p.id, message.responder_peer_id, 32) != 0:
         drop(s, SRP_DROP_name_taken)
         return
-    first = not proven(s, slot)
+    first = not proven(s, slot) or p.flags & SRP_PEER_OPENED
+    p.flags &= ~SRP_PEER_OPENED
     p.last_proof_us = p.last_update_us = s.now.mono_us
     if p.last_ping_us >= 0:
         if not p.flags & SRP_PEER_INDEXED and SRP_HAS(message, SRP_KEY_UPTIME) and message.uptime >= 0:

@@ -199,6 +199,7 @@ cdef extern from "peers.h" nogil:
         SRP_PEER_USED
         SRP_PEER_INDEXED
         SRP_PEER_NAMED
+        SRP_PEER_OPENED
         SRP_PEER_LIVE
         SRP_PEER_CHALLENGED
         SRP_PEER_JOINED
@@ -349,6 +350,7 @@ cdef extern from "counters.h" nogil:
         SRP_DROPS
         SRP_COUNTERS
         SRP_DROP_port_zero
+        SRP_DROP_opened_share
         SRP_DROP_own_source
         SRP_DROP_probe_socket
         SRP_DROP_denied_prefix

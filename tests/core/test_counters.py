@@ -347,6 +347,18 @@ def attempt_budget() -> World:
     return world
 
 
+@drop("opened_share")
+def opened_share() -> World:
+    world, peer = client(nat_type=7)
+    hard = Peer("198.51.100.8", nat_type=5)
+    (opener,) = world.send(peer, peer.intro(hard))
+    hard.port = opener.to[1]
+    world.send(hard, hard.connection_ping())
+    for i in range(20):
+        world.send(peer, peer.stream(hard.peer_id, b"%d" % i))
+    return world
+
+
 @drop("app_full")
 def app_full() -> World:
     world, peer = client(app_bytes=1024)

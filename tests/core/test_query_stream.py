@@ -256,6 +256,21 @@ def test_travelling_questions_count_like_packets() -> None:
     assert world.drops({}) == {"rate_endpoint": 150}
 
 
+def test_answered_questions_count_like_packets() -> None:
+    """An answer is up to seven times as large, and whoever forges a peer's endpoint has it sent there."""
+    world = World(replicated_per_minute=50)
+    asker, sender = world.connect_many(2)
+    world.send(sender, sender.publish(b"x" * 1024))
+    packet_id = codec.sha256(b"x" * 1024)
+    answered = 0
+    for i in range(200):
+        answered += bool(world.send(asker, asker.query(packet_id, named(f"{i}"), world.wall_ms)))
+    assert answered == world.count("queries_answered") == 50
+    assert world.drops({}) == {"rate_endpoint": 150}
+    world.advance(60)
+    assert world.send(asker, asker.query(packet_id, named("later"), world.wall_ms))
+
+
 def test_slow_questions_are_never_too_many() -> None:
     """Also without a limit on control packets the count begins anew every minute."""
     world = World(replicated_per_minute=50, control_per_minute=0)

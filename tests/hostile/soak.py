@@ -1,10 +1,10 @@
 """A bounded run with churn: peers that live 12 to 36 s, publish and leave, over and over; memory, descriptors and latency are sampled.
 
-    python -m tests.hostile.soak [--minutes M] [--rate N] [--json FILE] [--svg FILE]
+    python -m tests.hostile.soak [--minutes M] [--rate N] [--endpoints N] [--json FILE] [--svg FILE]
 
 One `srpnode run` on loopback. Each generation is a run of bench/load with endpoints of its own: they prove themselves,
 publish at the rate (datagrams a second) for their life, and fall silent. Prints samples; exit status 1 when memory or
-descriptors grew in the second half; the tables had their chance to fill in the first. A machine that was suspended or a program
+descriptors grew in the second half, or the CPU time for a datagram; the tables had their chance to fill in the first. A machine that was suspended or a program
 that was stopped meanwhile shows in the samples as time that passed twice.
 """
 
@@ -31,19 +31,32 @@ SPREAD_S: Final = 12.0
 ENDPOINTS: Final = 150
 PORTS_FROM: Final = 20_000
 GROWTH: Final = 1.05  # of memory in the second half
+COST_GROWTH: Final = 1.25  # of the CPU time for a datagram, median of one half to the other
 SPARE_DESCRIPTORS: Final = 2
 SAMPLE_S: Final = LIFE_S / 2  # two generations live at a time
+COUNTED: Final = ("in_datagrams", "out_datagrams", "in_kernel_drops_now", "in_calls", "rounds", "batches", "ticks", "naps")
 
 
-def generation(load: Path, node: sut.SrpNode, number: int, rate: int, life_s: float) -> subprocess.Popen[str]:
-    """A hundred and fifty peers on ports that nobody had before."""
+def generation(
+    load: Path, node: sut.SrpNode, number: int, rate: int, endpoints: int, life_s: float
+) -> subprocess.Popen[str]:
+    """So many peers on ports that nobody had before."""
     targets = ",".join(f"{entry.address}:{entry.port}" for entry in node.entries)
-    command = [str(load), "publish", "--srp", "--to", targets, "--endpoints", str(ENDPOINTS), "--rate", str(rate)]
-    command += ["--port", str(PORTS_FROM + number % 40_000), "--seconds", f"{life_s:.1f}", "--warm-seconds", "0.1"]
+    command = [str(load), "publish", "--srp", "--to", targets, "--endpoints", str(endpoints), "--rate", str(rate)]
+    command += ["--nap-us", "1000", "--port", str(PORTS_FROM + number % 40_000)]
+    command += ["--seconds", f"{life_s:.1f}", "--warm-seconds", "0.1"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
+def counted(node: sut.SrpNode) -> dict[str, int]:
+    """What both loops have done so far, and what the cores refused as too much."""
+    status = node.status()["identities"]
+    did = {name: sum(identity["udp"][name] for identity in status) for name in COUNTED}
+    did["refused"] = sum(count for identity in status for name, count in identity["drops"].items() if name.startswith("rate_"))
+    return did
+
+
+def soak(minutes: float, rate: int, endpoints: int) -> list[dict[str, Any]]:
     rng = random.Random(24)
     net = f"127.{random.SystemRandom().randrange(64, 190)}"
     load = programs.build()["load"]
@@ -54,10 +67,10 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
     number = sent = failed = 0
     try:
         while time.monotonic() < started + 60 * minutes:
-            running.append(generation(load, node, number, rate, rng.uniform(LIFE_S - SPREAD_S, LIFE_S + SPREAD_S)))
+            running.append(generation(load, node, number, rate, endpoints, rng.uniform(LIFE_S - SPREAD_S, LIFE_S + SPREAD_S)))
             number += 1
             pinger = Pinger(f"{net}.0.5", node.entries[0])
-            at, cpu = time.monotonic(), machine.cpu_s(node.pid)
+            at, cpu, before = time.monotonic(), machine.cpu_s(node.pid), counted(node)
             time.sleep(SAMPLE_S)
             _, times_ms = pinger.close()
             for process in [process for process in running if process.poll() is not None]:
@@ -65,8 +78,10 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
                 failed += process.returncode != 0  # its peers did not become known in time
                 sent += json.loads(output)["sent"] if process.returncode == 0 else 0
                 running.remove(process)
-            passed = time.monotonic() - at
+            used_s, passed = machine.cpu_s(node.pid) - cpu, time.monotonic() - at
             status = node.status()["identities"]
+            did = {name: count - before[name] for name, count in counted(node).items()}
+            handled = did["in_datagrams"] + did["out_datagrams"]
             samples.append(
                 {
                     "minute": round((time.monotonic() - started) / 60, 2),
@@ -78,7 +93,16 @@ def soak(minutes: float, rate: int) -> list[dict[str, Any]]:
                     "descriptors": machine.descriptors(node.pid),
                     "peers": sum(identity["peers"]["known"] for identity in status),
                     "packets": sum(identity["cache"]["packets"] for identity in status),
-                    "cpu_percent": round(100 * (machine.cpu_s(node.pid) - cpu) / passed, 1),
+                    "cpu_percent": round(100 * used_s / passed, 1),
+                    "received_s": round(did["in_datagrams"] / passed),
+                    "sent_s": round(did["out_datagrams"] / passed),
+                    "lost": did["in_kernel_drops_now"],
+                    "refused": did["refused"],
+                    "us_each": round(1e6 * used_s / max(handled, 1), 2),
+                    "each_call": round(did["in_datagrams"] / max(did["in_calls"], 1), 2),
+                    "rounds_s": round(did["rounds"] / passed),
+                    "ticks_s": round(did["ticks"] / passed),
+                    "naps_s": round(did["naps"] / passed),
                     "ping_p50_ms": round(quantile(times_ms, 0.5), 2),
                     "ping_p99_ms": round(quantile(times_ms, 0.99), 2),
                 }
@@ -106,6 +130,7 @@ def plot(samples: list[dict[str, Any]], title: str) -> str:
         [
             chart("resident memory", "MB", [line("resident memory", "memory_kb", 1 / 1024)]),
             chart("peers, descriptors", "number", [line("peers known", "peers"), line("open descriptors", "descriptors")]),
+            chart("CPU time", "us", [line("for each datagram received or sent", "us_each")]),
             chart("round trip", "ms", [line("p50 of 12 s", "ping_p50_ms"), line("p99 of 12 s", "ping_p99_ms")]),
         ]
     )
@@ -115,12 +140,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=int, default=1500, help="publishes a second of each generation; two live at a time")
+    parser.add_argument("--endpoints", type=int, default=ENDPOINTS, help="of each generation; each may send 1024 a minute")
     parser.add_argument("--json", type=Path, help="writes the samples there")
     parser.add_argument("--svg", type=Path, help="writes a plot there")
     options = parser.parse_args()
     if not 0.5 <= options.minutes <= 24 * 60:
         parser.error("--minutes: 0.5 to 1440")
-    samples = soak(options.minutes, options.rate)
+    samples = soak(options.minutes, options.rate, options.endpoints)
     if options.json:
         options.json.write_text(json.dumps(samples))
     if options.svg:
@@ -130,8 +156,11 @@ def main() -> int:
     more = half[-1]["descriptors"] - half[0]["descriptors"]
     first = samples[: len(samples) // 2] or samples
     median = [statistics.median(row["ping_p50_ms"] for row in part) for part in (first, half)]
+    cost = [statistics.median(row["us_each"] for row in part) for part in (first, half)]
+    lost = sum(row["lost"] for row in samples)
     print(f"second half: memory x {grown:.3f}, descriptors {more:+d}; median of p50, first and second half: {median} ms")
-    return 0 if grown <= GROWTH and more <= SPARE_DESCRIPTORS else 1
+    print(f"CPU for each datagram, median of the first and second half: {cost} us; lost in the kernel: {lost}")
+    return 0 if grown <= GROWTH and more <= SPARE_DESCRIPTORS and cost[1] <= COST_GROWTH * cost[0] else 1
 
 
 if __name__ == "__main__":

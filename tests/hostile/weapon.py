@@ -37,6 +37,9 @@ DEADLINE_MS: Final = 30_000
 Shot = tuple[Endpoint | RawPeer, Packet | bytes]  # from where (forged, or the attacker's own socket), what
 
 
+STORED: Final = 40  # packets that the introducers hold
+
+
 @dataclass
 class Result:
     """What one vector did. Bytes are UDP payload."""
@@ -103,6 +106,17 @@ class Scene:
                     peer.send(Packet(datagram.PING, json=connection(peer)), entry)
                 else:
                     peer.connect(entry)
+
+    def store(self) -> None:
+        """Has the introducers hold packets of the cluster, as large as they come."""
+        ids = []
+        for _ in range(STORED):
+            message = os.urandom(1024)
+            ids.append(datagram.packet_id(message))
+            packet = Packet(datagram.PUBLISH, cluster_id=CLUSTER_ID, packet_id=ids[-1], message=message)
+            for entry in self.entries:
+                self.accomplice.send(packet, entry)
+        self.stored = itertools.cycle(ids)
 
     def holders(self) -> dict[str, tuple[str, int]]:
         """Where the node sees each honest peer."""
@@ -271,6 +285,35 @@ def relayed_join_in_the_name_of_a_peer(scene: Scene, victim: Endpoint) -> Shot:
     return honest, join(victim, hops=2, **stamp(honest))
 
 
+def query_in_its_name(scene: Scene, victim: Endpoint) -> Shot:
+    """For a packet that the introducers hold."""
+    asked = {"packetId": next(scene.stored).hex()}
+    return victim, Packet(datagram.QUERY, cluster_id=CLUSTER_ID, usr1=now_text(), usr3=os.urandom(32), usr4=b"1", json=asked)
+
+
+def query_for_nothing_in_its_name(scene: Scene, victim: Endpoint) -> Shot:
+    """It travels on, and whoever knows the victim may pass it to it."""
+    return spoofed_query(scene, victim)
+
+
+def empty_summary_in_its_name(scene: Scene, victim: Endpoint) -> Shot:
+    """It lacks everything, it seems."""
+    return victim, Packet(datagram.SYNC, message=b"\0" + os.urandom(20), usr4=now_text())
+
+
+def full_summary_in_its_name(scene: Scene, victim: Endpoint) -> Shot:
+    """It differs everywhere, it seems."""
+    return spoofed_sync(scene, victim)
+
+
+def stream_in_its_name(scene: Scene, victim: Endpoint) -> Shot:
+    return spoofed_stream(scene, victim)
+
+
+def publish_in_its_name(scene: Scene, victim: Endpoint) -> Shot:
+    return spoofed_publish(scene, victim)
+
+
 REPLAY: Iterator[int] = itertools.count()
 Vector = Callable[[Scene, Endpoint], Shot]
 SPOOFED: Final[list[Vector]] = [
@@ -302,6 +345,15 @@ RELAYED: Final[list[Vector]] = [
     relayed_join_with_a_foreign_stamp,
     relayed_join_in_the_name_of_a_peer,
 ]
+# And what is counted: heartbeats, introductions and the node's own summaries come without any attack.
+IN_ITS_NAME: Final[dict[Vector, tuple[int, ...]]] = {
+    query_in_its_name: (datagram.QUERY,),
+    query_for_nothing_in_its_name: (datagram.QUERY,),
+    empty_summary_in_its_name: (datagram.SYNC, datagram.PUBLISH),
+    full_summary_in_its_name: (datagram.SYNC, datagram.PUBLISH),
+    stream_in_its_name: (datagram.STREAM,),
+    publish_in_its_name: (datagram.PUBLISH,),
+}
 
 
 def run(scene: Scene, vectors: list[Vector], packets: int, victims_from: int = 16) -> list[Result]:
@@ -335,6 +387,41 @@ def run(scene: Scene, vectors: list[Vector], packets: int, victims_from: int = 1
     return results
 
 
+def run_on_peers(scene: Scene, vectors: dict[Vector, tuple[int, ...]], packets: int, victims_from: int = 100) -> list[Result]:
+    """The same with victims that are proven, connected peers of the cluster, in whose names the attacker sends."""
+    results = []
+    victims = [RawPeer(f"{scene.net}.{victims_from + i}.200") for i in range(len(vectors))]
+    try:
+        for peer in victims:
+            for entry in scene.entries:
+                peer.connect(entry, cluster_id=CLUSTER_ID)
+        scene.store()
+        for vector, peer in zip(vectors, victims, strict=True):
+            time.sleep(SETTLE_S)
+            result = Result(vector.__name__, 0, 0, 0, 0, 0, 0, 0)
+            before = len(peer.arrivals())
+            for number in range(packets):
+                entry = scene.entries[number % len(scene.entries)]
+                _, what = vector(scene, (peer.address, peer.port))
+                data = what.encode() if isinstance(what, Packet) else what
+                scene.forger.send((peer.address, peer.port), (entry.address, entry.port), data)
+                result.sent_packets += 1
+                result.sent_bytes += len(data)
+                time.sleep(PACE_S)
+            time.sleep(SETTLE_S)
+            own = {entry.address for entry in scene.entries}
+            came = [(a.source[0] in own, len(a.data)) for a in peer.arrivals()[before:] if a.packet.type in vectors[vector]]
+            result.node_packets = sum(1 for from_node, _ in came if from_node)
+            result.node_bytes = sum(size for from_node, size in came if from_node)
+            result.peer_packets = len(came) - result.node_packets
+            result.peer_bytes = sum(size for _, size in came) - result.node_bytes
+            results.append(result)
+    finally:
+        for peer in victims:
+            peer.close()
+    return results
+
+
 def table(results: list[Result]) -> str:
     lines = [
         "| vector | packets spent | from the node: packets per packet, bytes per byte "
@@ -359,6 +446,7 @@ def main() -> None:
     with Scene(reference=options.reference, clients=options.clients) as scene:
         single = run(scene, RELAYED, 1, victims_from=200)
         results = run(scene, SPOOFED + NAMING + RELAYED, options.packets)
+        results += run_on_peers(scene, IN_ITS_NAME, options.packets)
     if options.json:
         print(json.dumps({"single": [asdict(r) for r in single], "sustained": [asdict(r) for r in results]}))
         return
