@@ -162,9 +162,20 @@ class Daemon:
 
     def _use_filter(self) -> None:
         for worker in self.workers:
-            problem = worker.use_filter(self.config.limits.kernel_filter)
+            problem = worker.use_filter(self.config.limits.kernel_filter == "on")
             if problem:
                 self.tell.tell(journal.KERNEL, problem)
+
+    def _adapt_filter(self) -> None:
+        for worker in self.workers:
+            wanted = worker.wants_filter()
+            if worker.filter.startswith("refused") or wanted == (worker.filter == "on"):
+                continue
+            problem = worker.use_filter(wanted)
+            words = "a flood of what is no packet overran the receive buffer: the kernel drops it from now on"
+            if not wanted:
+                words = "the flood of what is no packet is over: the kernel's filter is off"
+            self.tell.tell(journal.KERNEL, problem or f"{worker.listen.name}: {words}")
 
     def _announce(self) -> None:
         entries = self.entries()
@@ -255,6 +266,8 @@ class Daemon:
     def _upkeep(self) -> None:
         """What is due about once a second."""
         self.watch.look(self.workers)
+        if self.config.limits.kernel_filter == "auto":
+            self._adapt_filter()
         try:
             self._reflect()
         except StartError as error:

@@ -189,10 +189,12 @@ class Limits:
         "carry them on to all that they know. Half is for endpoints that publish little.",
     )
     privileged_ports: bool = key(False, "Send to ports below 1024 that another peer told us.")
-    kernel_filter: bool = key(
-        False,
+    kernel_filter: str = key(
+        "auto",
         "Have the kernel drop what is no packet (no magic, or too short) before it takes a place in the receive buffer. "
-        "What it drops is counted together with what found the buffer full: in_kernel_drops, and no reason is told.",
+        "What it drops is counted together with what found the buffer full: in_kernel_drops, and no reason is told. "
+        "auto: while a flood of it makes the buffer run over, until a minute after.",
+        choices=("auto", "on", "off"),
         core=False,
     )
     kept_peers: int = key(

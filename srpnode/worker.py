@@ -9,6 +9,7 @@ from typing import Any
 from srpnode import info, service
 from srpnode.core import node
 from srpnode.core.node import Node
+from srpnode.guard import Guard, Seen
 from srpnode.identity import Identity
 from srpnode.interfaces import Snapshot
 from srpnode.net import filter as kernel_filter
@@ -92,6 +93,7 @@ class Worker:
             ) from None
         self._sockets = (main, probe)
         self.filter = "off"
+        self._guard = Guard()
         self.loop = Loop(self.node, main, probe)
         for sock in (main, probe):
             service.store(sock)
@@ -118,6 +120,12 @@ class Worker:
                 f"{self.listen.name}: port {self.listen.port} heard neither its own datagram nor any other in {timeout_s:g} s; "
                 "a firewall that drops what the machine sends to itself can do that"
             )
+
+    def wants_filter(self) -> bool:
+        """Whether a flood of garbage, or its end, calls for another state of the filter than it has."""
+        drops, udp = self.drops(), self.loop.counters()
+        seen = Seen(udp["in_datagrams"], drops["magic"] + drops["short"], udp["in_kernel_drops_now"])
+        return self._guard.wants_filter(seen, self.filter == "on")
 
     def use_filter(self, wanted: bool) -> str:
         """Has the kernel drop what is no packet, or not any more; why it cannot, "" otherwise. What was there stays then."""

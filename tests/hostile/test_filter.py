@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import struct
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from srpnode.core import codec
+from srpnode.guard import CALM_LOOKS, FLOOD, Guard, Seen
 from srpnode.net import filter as kernel_filter
 from srpnode.net.loop import prepare
 from tests.app.command import srpnode
@@ -169,7 +172,7 @@ def send_garbage(node: Node, count: int) -> None:
 
 def test_the_command_has_it_when_it_is_told_to(node: Node) -> None:
     try:
-        node.write("[limits]", "kernel_filter = true")
+        node.write("[limits]", 'kernel_filter = "on"')
         node.start()
         assert [identity["filter"] for identity in node.ask("status")["identities"]] == ["on", "on"]
         assert "filter    in the kernel, on" in srpnode("status", "-c", str(node.file)).stdout
@@ -180,7 +183,7 @@ def test_the_command_has_it_when_it_is_told_to(node: Node) -> None:
         assert status["udp"]["in_kernel_drops_now"] == 50
         assert status["drops"]["magic"] == 0
         assert not [line for line in node.lines if "receive buffer was full" in line]
-        node.write("[limits]", "kernel_filter = false")
+        node.write("[limits]", 'kernel_filter = "off"')
         assert srpnode("reload", "-c", str(node.file)).returncode == 0
         assert [identity["filter"] for identity in node.ask("status")["identities"]] == ["off", "off"]
         send_garbage(node, 50)
@@ -192,10 +195,47 @@ def test_the_command_has_it_when_it_is_told_to(node: Node) -> None:
         node.close()
 
 
+def test_it_comes_with_a_flood_and_goes_after_a_calm_minute() -> None:
+    guard = Guard()
+    assert not guard.wants_filter(Seen(5_000, 5_000, 900), False)  # from before the first look
+    assert not guard.wants_filter(Seen(9_000, 9_000, 900), False)  # nothing was lost
+    assert not guard.wants_filter(Seen(19_000, 13_000, 5_000), False)  # most of it is packets
+    assert not guard.wants_filter(Seen(19_900, 13_900, 5_001), False)  # hardly a flood
+    assert guard.wants_filter(Seen(23_900, 16_900, 6_000), False)
+    lost = 6_000
+    for _ in range(3):
+        lost += 50_000
+        assert guard.wants_filter(Seen(23_900, 16_900, lost), True)
+        for _ in range(CALM_LOOKS - 1):
+            lost += FLOOD - 1
+            assert guard.wants_filter(Seen(24_000, 16_900, lost), True)
+    assert not guard.wants_filter(Seen(24_000, 16_900, lost), True)
+    assert not guard.wants_filter(Seen(24_000, 16_900, lost), False)
+
+
+def test_an_overrun_by_garbage_brings_it(node: Node) -> None:
+    try:
+        node.write()
+        node.start()
+        assert [identity["filter"] for identity in node.ask("status")["identities"]] == ["off", "off"]
+        assert node.process is not None
+        pid = node.process.pid
+        os.kill(pid, signal.SIGSTOP)  # the buffer is full long before all of it was sent
+        try:
+            send_garbage(node, 100_000)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        node.wait_for("the kernel drops it from now on")
+        assert [identity["filter"] for identity in node.ask("status")["identities"]] == ["on", "off"]
+        assert srpnode("ping", "-n", "1", f"127.0.0.1:{node.ports[0]}").returncode == 0
+    finally:
+        node.close()
+
+
 def test_a_kernel_that_refuses_is_told_once_and_the_node_serves(node: Node) -> None:
     """A socket that was kept by a service manager, with a filter that is locked."""
     try:
-        node.write("[limits]", "kernel_filter = true")
+        node.write("[limits]", 'kernel_filter = "on"')
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kept:
             kept.bind(("127.0.0.1", node.ports[0]))
             kernel_filter.attach(kept.fileno())
