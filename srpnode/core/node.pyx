@@ -376,7 +376,6 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
     if now.mono_us - s.second_at_us >= 1000000:
         s.second_at_us = now.mono_us
         s.fan_out_used = 0
-        s.sync_work_used = 0
     renew_ids(s)
     if s.limits.bandwidth_out_bytes_per_second != 0:
         elapsed = now.mono_us - s.bandwidth_at_us
@@ -500,6 +499,7 @@ cdef class Node:
         s.now.mono_us = mono_us
         s.started_us = s.second_at_us = s.bandwidth_at_us = mono_us
         s.heartbeat_at_us = mono_us - s.keep_alive_us
+        s.carry_at_us = mono_us - 60000000  # a whole minute of credit
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
         begin_rounds(s)

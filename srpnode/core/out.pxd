@@ -64,8 +64,9 @@ cdef inline bint out_push(State *s, uint8_t *data, uint32_t size, uint32_t addr,
     return True
 
 cdef inline void turn_second(State *s, srp_peer *p) noexcept nogil:
-    """Forgets what was done for a peer in the last second."""
-    cdef uint32_t second = <uint32_t>(s.now.mono_us // 1000000)
+    """Forgets what was done for a peer in the last second. Peers' seconds begin at different moments: what all are given anew at once,
+    all take at once."""
+    cdef uint32_t second = <uint32_t>((s.now.mono_us + (<int64_t>(p - s.peers.peer) & 63) * 15625) // 1000000)
     if p.second != second:
         p.second = second
         p.sync_work = p.out_bytes = 0

@@ -303,7 +303,8 @@ ctypedef struct State:
     uint32_t stream_to                  # … and of the one that the last stream was for
     # this second
     int64_t second_at_us
-    uint32_t sync_work_used
+    int64_t sync_work_used              # ids hashed for summaries that time has not made up for yet, times 1 000 000,
+    int64_t sync_work_at_us             # and when that was reckoned
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
     int64_t carry_credit                # of carried_per_minute: packets times 60 000 000
     int64_t carry_at_us                 # when it was brought up to

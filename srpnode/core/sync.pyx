@@ -81,6 +81,8 @@ cdef enum:
     SHARE = 8                 # one peer gets this part of it,
     LIGHT = 2048              # and so many in any case: half of the work is for those who ask for no more
     BASE_WORK = 32            # what a summary costs besides
+    BURST = 4                 # of the work, this part at once to those,
+    HEAVY_BURST = 16          # and this to others: everybody waits meanwhile
 
 # --- summary ------------------------------------------------------------------------------------------------------------
 
@@ -98,14 +100,20 @@ cdef void refresh_summary(State *s) noexcept nogil:
             s.refresh_at_us = s.now.mono_us + REFRESH_MAX_US
 
 cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
-    """Whether so many more ids may be hashed in this second: for all peers together, and for this one."""
+    """Whether so many more ids may be hashed now: for all peers together, and for this one in its second."""
+    cdef bint light
     ids += BASE_WORK
     turn_second(s, p)
-    if s.sync_work_used + ids > (WORK_PER_SECOND if p.sync_work + ids <= LIGHT else WORK_PER_SECOND // 2) \
+    light = p.sync_work + ids <= LIGHT
+    s.sync_work_used -= WORK_PER_SECOND * min(s.now.mono_us - s.sync_work_at_us, 1000000)
+    s.sync_work_at_us = s.now.mono_us
+    if s.sync_work_used < 0:
+        s.sync_work_used = 0
+    if s.sync_work_used > 1000000 * <int64_t>(WORK_PER_SECOND // (BURST if light else HEAVY_BURST)) \
             or (p.sync_work != 0 and p.sync_work + ids > WORK_PER_SECOND // SHARE):
         drop(s, SRP_DROP_sync_work)
         return False
-    s.sync_work_used += ids
+    s.sync_work_used += 1000000 * <int64_t>ids * (1 if light else 2)
     p.sync_work += ids
     return True
 

@@ -52,6 +52,8 @@ EVENTS: Final = 2  # of each peer
 PEERS_PER_PROCESS: Final = 10
 DEADLINE_S: Final = 60.0
 ALONE_S: Final = 5.0
+QUOTAS_S: Final = 25.0
+QUOTED: Final = {"publishes": "publish", "joins": "join", "collisions": "publish"}  # their types have a quota each minute
 IDLE_EVERY_S: Final = 0.002
 PINGED_S: Final = 25.0
 FLOOD_MAX_S: Final = 300.0
@@ -158,6 +160,11 @@ def end(attacker: subprocess.Popen[str]) -> float:
     return float(told["sent"]) / float(told["seconds"])
 
 
+def received(node: sut.SrpNode, kind: str) -> int:
+    """Packets of a type that were taken in."""
+    return sum(int(identity["received"][kind]) for identity in node.status()["identities"])
+
+
 class Counted:
     """What reached the node since it was made."""
 
@@ -176,15 +183,21 @@ class Counted:
         return time.monotonic() - self.at, machine.cpu_s(self.node.pid) - self.cpu, handled - self.handled, lost - self.lost
 
 
-def cost_us(workload: str, node: sut.SrpNode, rate: float = 0, *, filtered: bool = False) -> float:
-    """CPU time for each datagram of a flood alone, at the rate or as fast as it goes. filtered: those that the kernel dropped were
-    refused."""
+def cost_us(workload: str, node: sut.SrpNode, rate: float = 0, *, refused: bool = False, filtered: bool = False) -> float:
+    """CPU time for each datagram of a flood alone, at the rate or as fast as it goes. refused: when quotas are used up, so that nearly
+    all are. filtered: those that the kernel dropped were refused, too."""
     attacker = flood(workload, node.entries, rate, FLOOD_MAX_S)
     try:
         before = Counted(node)
         while sum(before.since()[2:]) < 1000:  # its peers prove themselves first
             time.sleep(0.1)
         time.sleep(1.0)
+        start = time.monotonic()
+        while refused and workload in QUOTED and time.monotonic() < start + QUOTAS_S:
+            before, taken = Counted(node), received(node, QUOTED[workload])
+            time.sleep(1.0)
+            if received(node, QUOTED[workload]) - taken < 0.01 * before.since()[2]:
+                break
         before = Counted(node)
         time.sleep(ALONE_S)
         _, used, handled, lost = before.since()
@@ -236,7 +249,7 @@ def run(
         if WORKLOADS[workload]:
             with machine.on(nodes_core):
                 if compared:
-                    result.alone_us = cost_us(workload, node, filtered="kernel_filter=true" in limits)
+                    result.alone_us = cost_us(workload, node, refused=True, filtered="kernel_filter=true" in limits)
                     result.memory_kb.append(machine.memory_kb(node.pid))
                 attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=compared)
             stack.callback(attacker.wait)
