@@ -10,7 +10,7 @@ from bench.servers import Spec
 
 ENDPOINTS = 1000
 TRAIN = 32
-ROOM_BYTES = 4_000_000_000  # more than any run publishes
+ROOM_BYTES = 1_000_000_000  # more than four seconds of publishing fill
 FILL_16_MB = 16_000  # full packets: more than 16 MB hold
 FILL_1_GB = 900_000
 INTRODUCTIONS = 32  # datagrams that a join leads to: 16 members of its cluster by default, both sides of each

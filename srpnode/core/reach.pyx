@@ -393,7 +393,8 @@ cdef void ask_holder_again(State *s, Challenge *c) noexcept nogil:
     """One ping may be lost: a name is given up after two."""
     cdef srp_peer *holder = &s.peers.peer[c.holder]
     cdef uint32_t queued = s.out_count
-    if holder.generation == c.holder_generation and holder.last_proof_us < c.started_us:
+    if holder.generation == c.holder_generation and holder.last_proof_us < c.started_us \
+            and holder.flags & SRP_PEER_USED and proven(s, c.holder):  # who is gone meanwhile is a stranger
         send_proof_ping(s, holder.addr, holder.port, holder.local)
         if s.out_count == queued:  # no room: later, and who was not asked in time keeps the name for that long
             c.deadline_us = s.now.mono_us + CHALLENGE_US // 2

@@ -246,6 +246,15 @@ def test_name_of_a_holder_whose_proof_ran_out(world: World, victim: Peer) -> Non
     inside.check(world.node)
 
 
+def test_a_holder_whose_proof_runs_out_meanwhile_is_asked_no_more(world: World, victim: Peer) -> None:
+    world.pass_time(4 * KEEP_ALIVE - 1.4)
+    asked = claim_by_pong(world, Peer("198.51.100.66", peer_id=NAME))
+    assert [item.to for item in only(asked, codec.PING)] == [victim.endpoint]
+    world.pass_time(0.8)
+    assert victim.endpoint not in {item.to for item in world.tick()}
+    inside.check(world.node)
+
+
 def test_claimant_that_left_meanwhile_inherits_nothing(world: World) -> None:
     """A loses its own name, and with it its place, in the same moment in which it would inherit another's."""
     names = [named("first"), named("second")]
