@@ -170,8 +170,8 @@ class Limits:
         40_000,
         "Pings and joins answered to endpoints whose address is not proven yet, in total. Half is for all of them, "
         "an eighth for those not answered lately, a quarter for those refused a moment ago, an eighth for addresses "
-        "where another endpoint is proven. When the receive buffer runs over or is never empty, fewer, down to a "
-        "thirty-second of it; more again when it does not.",
+        "where another endpoint is proven. When the receive buffer runs over, fewer, down to a thirty-second of it; "
+        "more again when it does not.",
     )
     bandwidth_out_bytes_per_second: int = rate(
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"

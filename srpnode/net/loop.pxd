@@ -65,7 +65,6 @@ cdef class Loop:
     cdef uint8_t df[SOCKETS]       # the sender's
     cdef uint32_t drops[SOCKETS]   # of the kernel, when they were counted last …
     cdef int64_t drops_us          # … and when they will be again
-    cdef int64_t idle_us           # when the main socket was empty last, or the loop napped
     cdef int64_t look_us           # when the receive buffer of the main socket may be looked at again
     cdef epoll_event events[EVENTS]
     cdef bint more                 # the main socket was not empty when it was read last …

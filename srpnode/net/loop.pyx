@@ -150,7 +150,6 @@ cdef enum:
     DENSE_US = 200                  # silent batches that come closer than this are worth a nap
     TIMER_SLACK_NS = 10000          # the kernel's 50 us would make naps half as long again
     DROPS_EVERY_US = 1000000
-    SATURATED_US = 250000           # a burst of some thousand newcomers is over by then
     LOOK_EVERY_US = 5000            # at the receive buffer of the main socket, while it brings something
     HEARTBEAT_AGAIN_US = 10000
     END_POLLS = 10                  # waits for blocked output when the loop ends
@@ -538,7 +537,6 @@ cdef class Loop:
     cdef void _serve(self) noexcept nogil:
         cdef int ready
         self._read_clock()
-        self.idle_us = self.now.mono_us
         self._serve_mailbox()
         while not self.error and not srp_mailbox_stopped(self.mailbox):
             self.own[OWN_ROUNDS] += 1
@@ -629,8 +627,6 @@ cdef class Loop:
         """The main socket was read."""
         self.more = got > 0
         self.busy = self.busy + 1 if self.more else 0
-        if not self.more:
-            self.idle_us = self.now.mono_us
         if self.busy >= BUSY_TURNS and not self.unwatched:
             self.unwatched = epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.fds[SRP_SOCKET_MAIN], NULL) == 0
 
@@ -672,7 +668,6 @@ cdef class Loop:
             self.own[OWN_NAPS] += 1
             usleep(NAP_US)
             self._read_clock()
-            self.idle_us = self.now.mono_us
         self.silent_us = self.now.mono_us
 
     cdef bint _hand_over(self) noexcept nogil:
@@ -898,8 +893,7 @@ cdef class Loop:
     cdef void _count_drops(self, uint32_t index) noexcept nogil:
         """Counts what the kernel dropped in front of a socket; has the core take less on when that may be for want of our time.
 
-        A buffer that is half full is a queue in which everybody waits, and soon drops; so is one that was never empty for a
-        while. A filter's drops are not losses.
+        A buffer that is half full is a queue in which everybody waits, and soon drops. A filter's drops are not losses.
         """
         cdef uint32_t drops, new
         cdef bint filling = srp_udp_look(self.fds[index], &drops)
@@ -909,8 +903,6 @@ cdef class Loop:
         if index != SRP_SOCKET_MAIN:
             return
         self.look_us = self.now.mono_us + LOOK_EVERY_US
-        if self.now.mono_us - self.idle_us >= SATURATED_US and self.more:
-            filling = True
         if filling or (new != 0 and not srp_udp_filtered(self.fds[index])):
             self.node.pressed_at(self.now)
 

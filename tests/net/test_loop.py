@@ -701,17 +701,6 @@ def test_strangers_get_less_when_the_receive_buffer_runs_over() -> None:
     assert at.count("in_kernel_drops") > 0
 
 
-def test_strangers_get_less_when_the_loop_never_rests(inject: ctypes.CDLL) -> None:
-    """Nothing is lost and the buffer is nearly empty, but never quite."""
-    with running(calls=calls_of(inject), node={"unproven_per_second": 6400}) as at:
-        inject.inject_feed(ping(1), len(ping(1)))
-        with Client(at.to) as client:
-            client.send([2])
-            until(lambda: at.node.counters()["unproven_cuts"] > 2, "nothing was taken from them")
-            assert strangers(at) < 1600
-        assert at.count("in_kernel_drops_now") == 0
-
-
 def test_and_more_again_when_it_does_not() -> None:
     with overrun({"unproven_per_second": 6400}, ping(1)) as (at, over):
         until(lambda: at.node.counters()["unproven_cuts"] > 2, "nothing was taken from them")
