@@ -303,7 +303,7 @@ cdef void send_join(State *s, Own *own) noexcept nogil:
     cdef srp_peer *p
     choice.count = none.count = 0
     for i in range(INTRODUCERS):
-        choose_indexed(s, &choice, &choice)
+        choose_indexed(s, &choice, &none)
     choose_friends(s, &choice, own.key, own.cluster_key, choice.count + 2 if choice.count < 2 or s.reference else choice.count, &none)
     choose_strangers(s, &choice, 3, &none)
     at = out_reserve(s)

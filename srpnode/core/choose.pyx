@@ -200,7 +200,7 @@ cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nog
     at = draw_below(s, n)
     for i in range(n if n < 8 else 8):
         slot = s.peers.indexed[(at + i) % n]
-        if not proven(s, slot) or among(without, slot):
+        if not proven(s, slot) or among(choice, slot) or among(without, slot):
             continue
         if chosen == <uint32_t>SRP_NONE or not silent(s, slot):
             chosen = slot
@@ -281,7 +281,7 @@ cdef void choose_for_publish(State *s, Choice *choice, uint64_t subcluster, uint
     if own or s.owns == 0:
         choose_indexed(s, choice, without)
     if own:
-        choose_indexed(s, choice, choice)
+        choose_indexed(s, choice, without)
 
 cdef bint heard(State *s, uint32_t slot) noexcept nogil:
     return s.now.mono_us - s.peers.peer[slot].last_update_us < 4 * s.keep_alive_us

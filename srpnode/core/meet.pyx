@@ -307,6 +307,7 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
         choose_friends(s, &choice, sub, cluster, 1, met)
         choose_strangers(s, &choice, 1, met)
         choose_indexed(s, &choice, met)
+        choose_indexed(s, &choice, met)  # the first may be another identity of this process, which heard the join itself
     if choice.count == 0:
         return
     rebuild(s, &packet, d, frame, frame.hops + 1 if frame.hops != 0 else 2)  # at most 1 would make it a direct join of ours

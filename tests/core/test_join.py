@@ -230,6 +230,22 @@ def test_not_relayed_to_those_just_introduced(world: World) -> None:
         assert joiner.endpoint not in {item.to for item in only(sent, codec.JOIN)}
 
 
+def test_a_join_reaches_two_well_known_peers() -> None:
+    """Of three, one may be another identity of the same process: the others still hear of it, whichever is drawn."""
+    well_known = tuple(Peer(f"203.0.113.{i}", 3511, peer_id=named(f"well-known {i}")) for i in (6, 7, 8))
+    drawn = set()
+    for seed in range(16):
+        world = World(siblings=well_known, seed=bytes([seed]) * 32)
+        world.advance(1)
+        for peer in well_known:
+            world.send(peer, peer.connection_ping())
+        joiner = world.connect(Peer("198.51.100.7"))
+        copies = [item.to for item in only(world.send(joiner, joiner.join()), codec.JOIN)]
+        assert len(copies) == len(set(copies)) == 2
+        drawn.add(frozenset(copies))
+    assert len(drawn) == 3
+
+
 def test_relayed_copies_are_few(world: World) -> None:
     world.node.set_limits(introductions=1)
     world.connect_many(30)
