@@ -83,7 +83,7 @@
     X(reflections) X(reflections_failed) \
     X(attempts) X(attempts_direct) X(attempts_proxied) X(proxies_upgraded) X(openers) \
     X(published) X(unpublished) X(unpublished_lost) X(delivered) \
-    X(unproven_cuts)      /* times that strangers were left half of their share, because the receive buffer ran over */ \
+    X(unproven_cuts)      /* times that strangers were left half of their share: losses, or hardly any rest */ \
     X(events_lost)
 
 enum srp_counter {

@@ -168,10 +168,10 @@ class Limits:
     deferred_joins_per_peer: int = rate(64, "Joins that one peer has wait here, to be passed on or echoed.")
     unproven_per_second: int = rate(
         40_000,
-        "Pings and joins answered to endpoints whose address is not proven yet, in total. Half is for all of them, "
-        "an eighth for those not answered lately, a quarter for those refused a moment ago, an eighth for addresses "
-        "where another endpoint is proven. When the receive buffer runs over, fewer, down to a thirty-second of it; "
-        "more again when it does not.",
+        "Pings and joins answered to endpoints whose address is not proven yet, in total. Three eighths are for all "
+        "of them, one for those not answered lately, one for those refused a moment ago, two for those refused three times, "
+        "one for addresses where another endpoint is proven. When the receive buffer fills or the node works more than half "
+        "of the time, fewer, down to a thirty-second of it; more again when not.",
     )
     bandwidth_out_bytes_per_second: int = rate(
         0, "UDP payload sent; what is above is dropped and counted.", 100_000_000_000, "bytes per second"

@@ -605,7 +605,7 @@ cdef class Node:
             expire_packets(s)
 
     cdef void pressed_at(self, srp_now now) noexcept nogil:
-        """The driver loses datagrams that are for us, or is about to: strangers get less for a while."""
+        """The driver loses datagrams that are for us, or has hardly any rest: strangers get less for a while."""
         set_time(self.state, now)
         under_pressure(self.state)
 
@@ -777,7 +777,7 @@ cdef class Node:
         self.tick_at(now)
 
     def pressed(self, int64_t mono_us, int64_t wall_ms):
-        """Datagrams are lost before they are handed in: strangers get less for a while."""
+        """Datagrams are lost before they are handed in, or there is hardly time for them: strangers get less for a while."""
         cdef srp_now now
         now.mono_us = mono_us
         now.wall_ms = wall_ms

@@ -1,16 +1,16 @@
 """How many unproven sources are answered, and which of them: fairness among those that share `unproven_per_second`.
 
-Half is for all, an eighth for those that were not answered lately, a quarter for those that asked a moment ago and were
-refused, as a client does and a flood from forged sources hardly, the last eighth for addresses where a peer has proved itself:
-a client that is known by its main socket is heard from its probe socket. A large share is given out in up to 512 parts of a
+Three eighths are for all, one for those that were not answered lately, one for those that asked a moment ago and were refused, two for
+those that were refused three times, as a client is in three seconds and a flood from forged sources hardly, the last for addresses where
+a peer has proved itself: a client that is known by its main socket is heard from its probe socket. A large share is given out in up to 512 parts of a
 second: the answers to a whole second's share, at once, would be a queue in which everybody waits. What a busy moment missed is
 made up for, up to a 64th of a second.
 
 The configured number is the most. How much this machine can do now only the driver sees: when datagrams are lost in front of
-us, or are about to be, it says so (under_pressure), and strangers get half as much, again each quarter of a second while that
-lasts, down to a part that costs next to nothing. Without losses they get a little more each second. When what strangers were
-answered is no more than that least part, others fill the buffer and nothing is taken from them: garbage does not lock
-newcomers out.
+us, or are about to be, or when it has hardly any rest, it says so (under_pressure), and strangers get half as much, again each
+quarter of a second while that lasts, down to a part that costs next to nothing. Without, they get a little more each second. When
+what strangers were answered is no more than that least part, the work is others' and nothing is taken from them: garbage does not
+lock newcomers out.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -25,7 +25,8 @@ cdef enum:
     SHARES_FROM = 640           # … when it is configured as large as that …
     LEAST_SHARE = 10            # … fewer when one would be smaller than this
     ANSWERED_US = 16000000
-    REFUSED_US = 2000000
+    REFUSED_US = 4000000        # a client asks again after 0.5, 1.3, 2.3, 3.6 seconds
+    TIMES = 3                   # refusals of an endpoint are counted so far: two bits
     WHOLE = 1024                # of what is configured
     LEAST = WHOLE // 32
     GROWTH = WHOLE // 64        # each second without pressure
@@ -65,6 +66,27 @@ cdef void note_lately(Lately *l, uint64_t endpoint) noexcept nogil:
     for i in range(3):
         bit = line | (<uint32_t>(endpoint >> (32 + 9 * i)) & 511)
         l.recent[bit >> 6] |= <uint64_t>1 << (bit & 63)
+    l.recent_used = 1
+
+# The filters of those that were refused count: three cells of two bits each, in one line of the processor's cache.
+
+cdef uint32_t cell(uint64_t *bits, uint32_t line, uint64_t endpoint, uint32_t i) noexcept nogil:
+    cdef uint32_t at = <uint32_t>(endpoint >> (32 + 8 * i)) & 255
+    return <uint32_t>(bits[line + (at >> 5)] >> (2 * (at & 31))) & TIMES
+
+cdef uint32_t times_lately(Lately *l, uint64_t endpoint) noexcept nogil:
+    """At least as often as it happened, up to TIMES."""
+    cdef uint32_t line = ((<uint32_t>endpoint & l.mask) >> 9) * 8, i, times = TIMES
+    for i in range(3):
+        times = min(times, cell(l.recent, line, endpoint, i) + cell(l.before, line, endpoint, i))
+    return times
+
+cdef void count_lately(Lately *l, uint64_t endpoint) noexcept nogil:
+    cdef uint32_t line = ((<uint32_t>endpoint & l.mask) >> 9) * 8, i, at
+    for i in range(3):
+        if cell(l.recent, line, endpoint, i) < TIMES:
+            at = <uint32_t>(endpoint >> (32 + 8 * i)) & 255
+            l.recent[line + (at >> 5)] += <uint64_t>1 << (2 * (at & 31))
     l.recent_used = 1
 
 cdef void start_strangers(State *s, uint64_t *bits, uint32_t count) noexcept nogil:
@@ -118,7 +140,7 @@ cdef void next_share(State *s) noexcept nogil:
     turn_lately(&s.refused, s.now.mono_us)
 
 cdef void under_pressure(State *s) noexcept nogil:
-    """Datagrams are lost before they reach us, or will be. Takes from strangers, if that can help."""
+    """Datagrams are lost before they reach us, or will be, or the driver is short of time. Takes from strangers, if that can help."""
     cdef uint32_t given = s.given if s.given > s.given_before else s.given_before
     strangers_allowed(s)  # what has grown until now
     s.calm_us = s.now.mono_us
@@ -137,17 +159,19 @@ cdef void under_pressure(State *s) noexcept nogil:
 cdef bint may_ask(State *s, srp_datagram *d, uint64_t endpoint) noexcept nogil:
     """Whether a stranger's ping or join is looked at now."""
     cdef uint64_t eighths = 8
+    cdef uint32_t refused
     if s.limits.unproven_per_second == 0:
         return True
     if s.now.mono_us - s.share_at_us >= s.share_us:
         next_share(s)
     if srp_tally_get(&s.peers.addresses, d.addr) == 0:
         if has_lately(&s.answered, endpoint):
-            eighths = 4
+            eighths = 3
         else:
-            eighths = 7 if has_lately(&s.refused, endpoint) else 5
+            refused = times_lately(&s.refused, endpoint)
+            eighths = 7 if refused == TIMES else 5 if refused else 4
     if s.share_used >= <uint32_t>((eighths * s.share + 7) // 8):
-        note_lately(&s.refused, endpoint)
+        count_lately(&s.refused, endpoint)
         return False
     s.share_used += 1
     s.given += 1

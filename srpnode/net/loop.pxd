@@ -71,8 +71,12 @@ cdef class Loop:
     cdef unsigned int busy         # … nor so many times before
     cdef bint unwatched            # so the epoll has let go of it
     cdef unsigned int unlooked     # turns since the others were looked at
-    cdef bint spoke                # the last batch led to output
+    cdef uint32_t spoken           # datagrams of output that the last batch led to
+    cdef uint32_t silent           # how far those prevail that led to none
     cdef int64_t silent_us         # when the last one came that did not; 0: the last one did
+    cdef int64_t window_us         # since when …
+    cdef int64_t rested_us         # … the loop waited and napped so long
+    cdef bint late                 # … and a nap ended late
     cdef uint16_t main_port
     cdef srp_now now
     cdef int64_t due_us            # monotonic time of the next tick
@@ -96,11 +100,13 @@ cdef class Loop:
 
     cdef void _serve(self) noexcept nogil
     cdef int _wait(self, int64_t timeout_us) noexcept nogil
+    cdef int _rest(self, int64_t timeout_us) noexcept nogil
     cdef void _receive_ready(self, int ready) noexcept nogil
     cdef void _note_main(self, int got) noexcept nogil
     cdef int32_t _watch(self, uint32_t socket, int fd) noexcept nogil
     cdef void _nap(self, uint32_t got) noexcept nogil
     cdef void _count_kernel_drops(self) noexcept nogil
+    cdef bint _short_of_time(self) noexcept nogil
     cdef void _count_drops(self, uint32_t index) noexcept nogil
     cdef void _note_due(self) noexcept nogil
     cdef int64_t _timeout_us(self) noexcept nogil

@@ -146,11 +146,16 @@ cdef enum:
     LOOK_TURNS = 8                  # a busy main socket keeps the others waiting so many batches at most
     BUSY_TURNS = 16                 # batches of it one after the other before the epoll lets go of it
     UNWATCHED_US = 1000             # longest sleep when the epoll does not take it back
-    NAP_US = 100
+    NAP_US = 250
+    SPOKEN_WEIGHT = 2           # one datagram of output weighs as much as so many without: the balance …
+    SILENT_NAP = 32             # … from which naps are worth it …
+    SILENT_MOST = 128           # … and what it is at most
     DENSE_US = 200                  # silent batches that come closer than this are worth a nap
     TIMER_SLACK_NS = 10000          # the kernel's 50 us would make naps half as long again
     DROPS_EVERY_US = 1000000
     LOOK_EVERY_US = 5000            # at the receive buffer of the main socket, while it brings something
+    WINDOW_US = 250000          # in which work is weighed against rest
+    LATE_US = 1500              # a nap that lasted longer ended late
     HEARTBEAT_AGAIN_US = 10000
     END_POLLS = 10                  # waits for blocked output when the loop ends
 
@@ -537,6 +542,7 @@ cdef class Loop:
     cdef void _serve(self) noexcept nogil:
         cdef int ready
         self._read_clock()
+        self.window_us = self.now.mono_us
         self._serve_mailbox()
         while not self.error and not srp_mailbox_stopped(self.mailbox):
             self.own[OWN_ROUNDS] += 1
@@ -551,8 +557,7 @@ cdef class Loop:
                     self.unlooked += 1
                 else:
                     self.unlooked = 0
-                    ready = self._wait(0 if self.more else self._timeout_us())
-                    self._read_clock()
+                    ready = self._rest(0 if self.more else self._timeout_us())
                 self._receive_ready(ready)
                 self._serve_mailbox()
                 if not self.blocked:
@@ -609,6 +614,15 @@ cdef class Loop:
             return 0
         return ready
 
+    cdef int _rest(self, int64_t timeout_us) noexcept nogil:
+        """Waits, and counts for how long."""
+        cdef int64_t start_us = self.now.mono_us
+        cdef int ready = self._wait(timeout_us)
+        self._read_clock()
+        if timeout_us != 0:
+            self.rested_us += self.now.mono_us - start_us
+        return ready
+
     cdef void _receive_ready(self, int ready) noexcept nogil:
         """A batch from the main socket if it is read without asking, and from each that has something."""
         cdef int i
@@ -651,7 +665,7 @@ cdef class Loop:
         self._read_clock()
         if socket == SRP_SOCKET_MAIN and self.look_us <= self.now.mono_us:
             self._count_drops(SRP_SOCKET_MAIN)
-        self.spoke = False
+        self.spoken = 0
         if not self._hand_over():
             return False
         if socket == SRP_SOCKET_MAIN:
@@ -659,15 +673,22 @@ cdef class Loop:
         return True
 
     cdef void _nap(self, uint32_t got) noexcept nogil:
-        """After a small batch that led to no output (duplicates, garbage): when they come one close upon the other, lets
-        some more collect. Nobody waits for an answer, and to be woken for each would cost more than to handle it."""
-        if self.spoke:
+        """After a small batch, while most of what comes leads to no output (duplicates, garbage, a flood of which little is answered):
+        when batches come one close upon the other, lets some more collect. Hardly anybody waits for an answer, and to be woken for each
+        datagram would cost more than to handle it."""
+        cdef int64_t silent = <int64_t>self.silent + got - SPOKEN_WEIGHT * self.spoken
+        cdef int64_t start_us
+        self.silent = <uint32_t>max(0, min(SILENT_MOST, silent))
+        if self.silent < SILENT_NAP:
             self.silent_us = 0
             return
         if got < self.receiver.most // 2 and self.now.mono_us - self.silent_us < DENSE_US:
             self.own[OWN_NAPS] += 1
+            start_us = self.now.mono_us
             usleep(NAP_US)
             self._read_clock()
+            self.rested_us += NAP_US
+            self.late = self.late or self.now.mono_us - start_us > LATE_US
         self.silent_us = self.now.mono_us
 
     cdef bint _hand_over(self) noexcept nogil:
@@ -697,7 +718,7 @@ cdef class Loop:
                 self.pending = count - self.flushed
                 if self.pending == 0:
                     break
-                self.spoke = True
+                self.spoken += self.pending
             state = srp_udp_send(self.sender, items + self.flushed, self.pending)
             if state != SRP_UDP_DONE:
                 self._block(state)
@@ -891,9 +912,10 @@ cdef class Loop:
                 self._count_drops(i)
 
     cdef void _count_drops(self, uint32_t index) noexcept nogil:
-        """Counts what the kernel dropped in front of a socket; has the core take less on when that may be for want of our time.
+        """Counts what the kernel dropped in front of a socket; has the core take less on when we have too little time.
 
-        A buffer that is half full is a queue in which everybody waits, and soon drops. A filter's drops are not losses.
+        A buffer that is half full is a queue in which everybody waits, and soon drops. A filter's drops are not losses. A loop that
+        has hardly any rest has no queue yet, but whatever comes in bursts makes one.
         """
         cdef uint32_t drops, new
         cdef bint filling = srp_udp_look(self.fds[index], &drops)
@@ -903,8 +925,19 @@ cdef class Loop:
         if index != SRP_SOCKET_MAIN:
             return
         self.look_us = self.now.mono_us + LOOK_EVERY_US
-        if filling or (new != 0 and not srp_udp_filtered(self.fds[index])):
+        if self._short_of_time() or filling or (new != 0 and not srp_udp_filtered(self.fds[index])):
             self.node.pressed_at(self.now)
+
+    cdef bint _short_of_time(self) noexcept nogil:
+        """Whether the window that ends now had less rest than work, or a nap in it that ended late: the core serves others as well."""
+        cdef int64_t window_us = self.now.mono_us - self.window_us
+        cdef bint short = self.late or 2 * self.rested_us < window_us
+        if window_us < WINDOW_US:
+            return False
+        self.window_us = self.now.mono_us
+        self.rested_us = 0
+        self.late = False
+        return short
 
     cdef int32_t _open_pool(self) noexcept nogil:
         cdef uint32_t i

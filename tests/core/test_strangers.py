@@ -39,15 +39,17 @@ def pressed(world: World, seconds: float, asking: int, first: int = 0) -> int:
 def test_losses_halve_what_strangers_get_down_to_a_floor() -> None:
     world = World(unproven_per_second=LIMIT, peers=20_000)
     assert allowed(world) == LIMIT
-    ask(world, FLOOR // 4 + 1, 0)
+    for first in (0, 100):
+        ask(world, FLOOR // 8 + 1, first)
+        world.pass_time(STEP_S)
     world.node.pressed(world.mono_us, world.wall_ms)
     assert allowed(world) == LIMIT // 2, "the first loss is not answered at once"
     world.node.pressed(world.mono_us, world.wall_ms)
     assert allowed(world) == LIMIT // 2, "before a cut can have been felt, another one"
     world.pass_time(0.25)
-    pressed(world, 2, asking=50, first=100)
-    assert allowed(world) == FLOOR
-    assert world.count("unproven_cuts") == 5
+    pressed(world, 2, asking=50, first=200)
+    assert FLOOR <= allowed(world) <= 2 * FLOOR, "half of it is for those that ask the first time"
+    assert 4 <= world.count("unproven_cuts") <= 5
     assert FLOOR // 2 <= pressed(world, 1, asking=50, first=10_000) <= FLOOR
     inside.check(world.node)
 
@@ -141,12 +143,12 @@ def test_a_share_is_given_out_a_little_at_a_time() -> None:
     """No queue of answers builds up in which everybody waits, and what a busy moment missed is made up for: up to a 64th of a second."""
     world = World(unproven_per_second=LIMIT, peers=20_000)
     world.pass_time(1)
-    assert ask(world, 200, 0) == 5 * LIMIT // 64 // 8 + 1, "newcomers' five eighths after a pause"
+    assert ask(world, 200, 0) == LIMIT // 64 // 2, "newcomers' half after a pause"
     parts = []
     for i in range(1, 101):
         world.pass_time(0.002)
         parts.append(ask(world, 20, 200 * i))
     assert max(parts) <= LIMIT // 500
-    assert sum(parts) >= 0.55 * LIMIT / 5
+    assert sum(parts) >= 0.45 * LIMIT / 5
     world.pass_time(0.008)
-    assert ask(world, 200, 100_000) >= 0.6 * LIMIT // 125
+    assert ask(world, 200, 100_000) >= 0.49 * LIMIT // 125

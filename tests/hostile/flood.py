@@ -188,7 +188,9 @@ def cost_us(workload: str, node: sut.SrpNode, rate: float = 0, *, refused: bool 
     """CPU time for each datagram of a flood alone, at the rate or as fast as it goes. refused: when quotas are used up, so that nearly
     all are. filtered: those that the kernel dropped were refused, too."""
     attacker = flood(workload, node.entries, rate, FLOOD_MAX_S)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(end, attacker)
+        stack.enter_context(machine.last(attacker.pid))
         before = Counted(node)
         while sum(before.since()[2:]) < 1000:  # its peers prove themselves first
             time.sleep(0.1)
@@ -203,8 +205,6 @@ def cost_us(workload: str, node: sut.SrpNode, rate: float = 0, *, refused: bool 
         time.sleep(ALONE_S)
         _, used, handled, lost = before.since()
         return 1e6 * used / max(handled + lost if filtered else handled, 1)
-    finally:
-        end(attacker)
 
 
 def measure_capacity(result: Run, net: str) -> None:
@@ -257,6 +257,7 @@ def run(
                 attacker = flood(workload, node.entries, rate or times * result.capacity, FLOOD_MAX_S, known=compared)
             stack.callback(attacker.wait)
             stack.callback(attacker.kill)
+            stack.enter_context(machine.last(attacker.pid))
             time.sleep(2.0)
         counted, idle = Counted(node), machine.idle_s(others_core)
         pinger = Pinger(f"{net}.0.5", node.entries[0])

@@ -53,20 +53,30 @@ def on(where: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def share(pid: int, of_core: float) -> Iterator[None]:
-    """The process gets at most this part of a core, in turns of some 5 ms: a slower machine, that one attacker can outrun."""
-    group = CPU_GROUPS / f"srpnode-{pid}"
-    if of_core >= 1:
-        yield
-        return
+def _group(name: str, pid: int, **settings: int) -> Iterator[None]:
+    """The process in a scheduling group of its own, with these settings (without their prefix `cpu.`)."""
+    group = CPU_GROUPS / f"srpnode-{name}-{pid}"
     group.mkdir()
     try:
-        quota_us = max(int(PERIOD_US * of_core), QUOTA_LEAST_US)
-        (group / "cpu.cfs_period_us").write_text(str(int(quota_us / of_core)))
-        (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+        for key, value in settings.items():
+            (group / f"cpu.{key}").write_text(str(value))
         (group / "cgroup.procs").write_text(str(pid))
         yield
     finally:
         with contextlib.suppress(ProcessLookupError, OSError):
             (CPU_GROUPS / "cgroup.procs").write_text(str(pid))
         group.rmdir()
+
+
+def share(pid: int, of_core: float) -> contextlib.AbstractContextManager[None]:
+    """The process gets at most this part of a core, in turns of some 5 ms: a slower machine, that one attacker can outrun."""
+    if of_core >= 1:
+        return contextlib.nullcontext()
+    quota_us = max(int(PERIOD_US * of_core), QUOTA_LEAST_US)
+    return _group("share", pid, cfs_period_us=int(quota_us / of_core), cfs_quota_us=quota_us)
+
+
+def last(pid: int) -> contextlib.AbstractContextManager[None]:
+    """The process gets what nobody else wants, where the machine has groups. To be nice is not enough: the kernel weighs
+    sessions against each other first, as it does groups."""
+    return _group("last", pid, idle=1) if CPU_GROUPS.is_dir() else contextlib.nullcontext()

@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <string.h>
 
 static _Atomic int send_error, send_after, send_times, send_most, refused_port, refused_error, receive_error, receive_times, option_error;
 static _Atomic unsigned long sent_calls;
+static char fed[1024];
+static _Atomic int fed_size;
 
 static int send_messages(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
@@ -33,6 +36,19 @@ static int send_messages(int fd, struct mmsghdr *messages, unsigned count, int f
     return sendmmsg(fd, messages, count, flags);
 }
 
+static void feed(int fd)
+{
+    static _Atomic int from = -1;
+    struct sockaddr_in name;
+    socklen_t size = sizeof name;
+    if (from < 0)
+        from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (getsockname(fd, (struct sockaddr *)&name, &size) < 0)
+        return;
+    for (int i = 0; i < 64; i++)
+        sendto(from, fed, (size_t)fed_size, MSG_DONTWAIT, (struct sockaddr *)&name, size);
+}
+
 static int receive_messages(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
 {
     if (receive_times > 0) {
@@ -40,6 +56,8 @@ static int receive_messages(int fd, struct mmsghdr *messages, unsigned count, in
         errno = receive_error;
         return -1;
     }
+    if (fed_size > 0)
+        feed(fd);
     return recvmmsg(fd, messages, count, flags, timeout);
 }
 
@@ -74,6 +92,13 @@ void inject_refuse(int port, int error)
     refused_port = port;
 }
 
+void inject_feed(const void *data, int size)
+{
+    fed_size = 0;
+    memcpy(fed, data, (size_t)size);
+    fed_size = size;
+}
+
 void inject_receive(int error, int times)
 {
     receive_error = error;
@@ -92,5 +117,5 @@ unsigned long inject_calls_sent(void)
 
 void inject_reset(void)
 {
-    send_times = send_after = send_most = refused_port = receive_times = option_error = 0;
+    send_times = send_after = send_most = refused_port = receive_times = option_error = fed_size = 0;
 }

@@ -701,6 +701,51 @@ def test_strangers_get_less_when_the_receive_buffer_runs_over() -> None:
     assert at.count("in_kernel_drops") > 0
 
 
+def test_strangers_get_less_when_the_loop_never_rests(inject: ctypes.CDLL) -> None:
+    """Nothing is lost and the buffer is nearly empty, but never quite."""
+    with running(calls=calls_of(inject), node={"unproven_per_second": 6400}) as at:
+        inject.inject_feed(ping(1), len(ping(1)))
+        with Client(at.to) as client:
+            client.send([2])
+            until(lambda: at.node.counters()["unproven_cuts"] > 2, "nothing was taken from them")
+            assert strangers(at) < 1600
+        assert at.count("in_kernel_drops_now") == 0
+
+
+@contextlib.contextmanager
+def crowded(name: str) -> Iterator[None]:
+    """Another program wants the core that the thread of this name has to itself, and comes first."""
+    core_number = min(os.sched_getaffinity(0))
+    threads = {(task / "comm").read_text().strip(): int(task.name) for task in Path("/proc/self/task").iterdir()}
+    thread = threads[name]
+    os.sched_setaffinity(thread, {core_number})
+    os.setpriority(os.PRIO_PROCESS, thread, 10)
+    spin = f"import os\nos.sched_setaffinity(0, {{{core_number}}})\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]) as other:
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+def test_strangers_get_less_when_others_have_the_core() -> None:
+    """Naps between a flood's batches end late; no queue is seen, and the loop has little to do."""
+    with running(node={"unproven_per_second": 6400}) as at, Client(at.to) as client:
+
+        def asked() -> bool:
+            for _ in range(500):
+                client.send([1])
+                for _ in range(10):
+                    client.sock.sendto(b"no packet at all", at.to)
+                time.sleep(0.0002)
+            return at.node.counters()["unproven_cuts"] > 2
+
+        until(lambda: asked() or at.count("naps") > 0, "no nap though hardly anything is answered")
+        with crowded("srp-test"):
+            until(asked, "nothing was taken from them")
+        assert at.count("in_kernel_drops_now") == 0
+
+
 def test_and_more_again_when_it_does_not() -> None:
     with overrun({"unproven_per_second": 6400}, ping(1)) as (at, over):
         until(lambda: at.node.counters()["unproven_cuts"] > 2, "nothing was taken from them")
