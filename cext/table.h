@@ -174,12 +174,17 @@ static inline void srp_meter_prefetch(const srp_meter *t, uint64_t key)
     __builtin_prefetch(&t->cells[((uint32_t)key & t->set_mask) * 4u]);
 }
 
-/* Adds cost to the key's use in this window and returns the sum. */
-static inline uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t window, uint32_t cost)
+/* The minute that it is for somebody, by the 64ths of minutes that have passed: begun at one moment for all, quotas that are used up
+ * would be renewed at one moment too, and a flood within them be a storm each minute. */
+static inline uint32_t srp_window(uint32_t minute_64ths, uint32_t whose) { return (minute_64ths + (whose & 63u)) / 64u; }
+
+/* Adds cost to the key's use in its minute and returns the sum. */
+static inline uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t minute_64ths, uint32_t cost)
 {
     srp_meter_cell *set = &t->cells[((uint32_t)key & t->set_mask) * 4u];
     srp_meter_cell *victim = &set[0];
     uint32_t least = UINT32_MAX;
+    const uint32_t window = srp_window(minute_64ths, (uint32_t)(key >> 58));
     key |= 1u;
     for (int i = 0; i < 4; i++) {
         if (set[i].key == key) {
@@ -188,7 +193,7 @@ static inline uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t window
                 return victim->used += cost;
             break;
         }
-        uint32_t use = set[i].window == window ? set[i].used : 0u;
+        uint32_t use = set[i].window == srp_window(minute_64ths, (uint32_t)(set[i].key >> 58)) ? set[i].used : 0u;
         if (use < least) {
             least = use;
             victim = &set[i];

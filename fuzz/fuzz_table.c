@@ -92,7 +92,7 @@ static void recent_with(const uint8_t *data, size_t len)
 static void meter_with(const uint8_t *data, size_t len)
 {
     srp_meter_cell cells[ENTRIES];
-    uint32_t used[KEYS] = {0}, window = 7;
+    uint32_t used[KEYS] = {0}, at = 7 * 64;
     srp_meter t;
     memset(cells, 0, sizeof cells);
     srp_meter_init(&t, cells, ENTRIES);
@@ -100,7 +100,7 @@ static void meter_with(const uint8_t *data, size_t len)
         const uint32_t which = data[i] % KEYS, cost = data[i + 1] & 63u;
         const uint64_t key = (uint64_t)which * 0x9e3779b97f4a7c15ull;
         if (data[i + 1] == 255) {
-            window++;
+            at += 64;
             memset(used, 0, sizeof used);
         }
         uint32_t heaviest = 0, heavy_key = 0; /* of the set, among the others */
@@ -110,7 +110,7 @@ static void meter_with(const uint8_t *data, size_t len)
                 heavy_key = k;
             }
         used[which] += cost;
-        const uint32_t sum = srp_meter_use(&t, key, window, cost);
+        const uint32_t sum = srp_meter_use(&t, key, at, cost);
         CHECK(sum <= used[which] && sum >= cost);
         if (sum < used[which]) used[which] = sum; /* it had given way to others */
         if (heaviest > 0) {
@@ -118,16 +118,16 @@ static void meter_with(const uint8_t *data, size_t len)
             srp_meter_cell copy[ENTRIES];
             memcpy(copy, cells, sizeof cells);
             again.cells = copy;
-            const uint32_t still = srp_meter_use(&again, (uint64_t)heavy_key * 0x9e3779b97f4a7c15ull, window, 0);
+            const uint32_t still = srp_meter_use(&again, (uint64_t)heavy_key * 0x9e3779b97f4a7c15ull, at, 0);
             CHECK(still <= used[heavy_key]);
             used[heavy_key] = still; /* what it gave up */
         }
     }
     /* One that is far heavier than all others keeps its count whatever they do. */
     memset(cells, 0, sizeof cells);
-    srp_meter_use(&t, 0x1000, window, 1000000);
-    for (size_t i = 0; i < len; i++) srp_meter_use(&t, (uint64_t)data[i] << 4, window, 1);
-    CHECK(srp_meter_use(&t, 0x1000, window, 0) >= 1000000);
+    srp_meter_use(&t, 0x1000, at, 1000000);
+    for (size_t i = 0; i < len; i++) srp_meter_use(&t, (uint64_t)data[i] << 4, at, 1);
+    CHECK(srp_meter_use(&t, 0x1000, at, 0) >= 1000000);
 }
 
 static void tally_with(const uint8_t *data, size_t len)

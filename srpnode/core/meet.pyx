@@ -17,7 +17,7 @@ from srpnode.core.choose cimport (
     choose_strangers,
     proven,
 )
-from srpnode.core.out cimport LIVE, STRANGE, out_commit, out_replicated, out_reserve, out_to
+from srpnode.core.out cimport LIVE, STRANGE, out_commit, out_replicated, out_reserve, out_to, renew_quotas
 from srpnode.core.reach cimport claim_name, connect, draw_id, park, same_scope, scope_allows
 from srpnode.core.punch cimport reached
 from srpnode.core.state cimport Deferred, Own, State, drop
@@ -181,9 +181,7 @@ cdef bint may_be_introduced(State *s, uint32_t slot, bint friend) noexcept nogil
         return False
     if not friend:
         most = (most + 3) // 4
-    if p.window != s.minute:
-        p.window = s.minute
-        p.used_replicated = p.used_control = p.used_introductions = 0
+    renew_quotas(s, p)
     if most != 0 and p.used_introductions >= most:
         s.counter[SRP_COUNT_introductions_full] += 1
         return False
@@ -335,7 +333,7 @@ cdef bint within_target_budget(State *s, uint32_t addr) noexcept nogil:
     cdef uint32_t prefix = srp_prefix(addr)
     if s.limits.relayed_joins_per_minute == 0:
         return True
-    return srp_meter_use(&s.join_targets, srp_sip_word(&s.key, prefix), s.minute, 1) <= s.limits.relayed_joins_per_minute
+    return srp_meter_use(&s.join_targets, srp_sip_word(&s.key, prefix), s.minute_64ths, 1) <= s.limits.relayed_joins_per_minute
 
 cdef void pass_on(State *s, srp_datagram *d, srp_frame *frame, srp_message *message, uint32_t slot, uint64_t sub,
                   uint64_t cluster) noexcept nogil:

@@ -38,7 +38,7 @@ from srpnode.core.gossip cimport expire_packets, on_publish, on_query, on_stream
 from srpnode.core.meet cimport on_join, work_on_deferred
 from srpnode.core.nat cimport on_probe_pong, start_reflection, work_on_reflection
 from srpnode.core.punch cimport on_intro, work_on_attempts
-from srpnode.core.out cimport out_commit, out_reserve
+from srpnode.core.out cimport out_commit, out_reserve, renew_quotas
 from srpnode.core.reach cimport (
     add_configured,
     ask_alias,
@@ -184,13 +184,11 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
     cdef uint32_t quota = s.limits.replicated_per_minute if replicated else s.limits.control_per_minute
     cdef uint32_t used, weight = REPLICATED_WEIGHT if replicated else 1
     cdef uint64_t key
-    if slot != <uint32_t>SRP_NONE and s.peers.peer[slot].window != s.minute and not s.peers.peer[slot].flags & SRP_PEER_OPENED:
+    if slot != <uint32_t>SRP_NONE:
         p = &s.peers.peer[slot]
-        p.window = s.minute
-        p.used_replicated = p.used_control = p.used_introductions = 0
+        renew_quotas(s, p)
     if quota != 0:
         if slot != <uint32_t>SRP_NONE:
-            p = &s.peers.peer[slot]
             if replicated:
                 p.used_replicated += 1
                 used = p.used_replicated
@@ -199,16 +197,16 @@ cdef bint within_rates(State *s, srp_datagram *d, uint8_t kind, uint32_t slot, A
                 used = p.used_control
         else:
             key = (<uint64_t>d.addr << 17) | (<uint64_t>d.port << 1) | replicated
-            used = srp_meter_use(&s.endpoints, srp_sip_word(&s.key, key), s.minute, 1)
+            used = srp_meter_use(&s.endpoints, srp_sip_word(&s.key, key), s.minute_64ths, 1)
         if used > quota:
             drop(s, SRP_DROP_rate_endpoint)
             return False
     if s.limits.address_per_minute != 0:
-        if srp_meter_use(&s.addresses, ahead.address, s.minute, weight) > s.limits.address_per_minute:
+        if srp_meter_use(&s.addresses, ahead.address, s.minute_64ths, weight) > s.limits.address_per_minute:
             drop(s, SRP_DROP_rate_address)
             return False
     if s.limits.prefix_per_minute != 0:
-        if srp_meter_use(&s.prefixes, ahead.prefix, s.minute, weight) > s.limits.prefix_per_minute:
+        if srp_meter_use(&s.prefixes, ahead.prefix, s.minute_64ths, weight) > s.limits.prefix_per_minute:
             drop(s, SRP_DROP_rate_prefix)
             return False
     return True
@@ -370,7 +368,7 @@ cdef void set_time(State *s, srp_now now) noexcept nogil:
         now.mono_us = s.now.mono_us
     s.now = now
     s.now_ms = now.mono_us // 1000
-    s.minute = <uint32_t>(now.mono_us // 60000000)
+    s.minute_64ths = <uint32_t>(now.mono_us // 937500)
     s.slot = <uint32_t>(now.mono_us // SRP_SLOT_US)
     s.slot_at = s.slot % SRP_SLOTS
     if now.mono_us - s.second_at_us >= 1000000:

@@ -21,6 +21,7 @@ from srpnode.core.types cimport (
     SRP_SOCKET_MAIN,
     srp_datagram,
     srp_peer,
+    srp_window,
 )
 
 cdef inline uint8_t *out_reserve(State *s) noexcept nogil:
@@ -70,6 +71,13 @@ cdef inline void turn_second(State *s, srp_peer *p) noexcept nogil:
     if p.second != second:
         p.second = second
         p.sync_work = p.out_bytes = 0
+
+cdef inline void renew_quotas(State *s, srp_peer *p) noexcept nogil:
+    """A peer may talk as much as before when its minute is over; one that we believe for want of a proof has but one."""
+    cdef uint32_t window = srp_window(s.minute_64ths, <uint32_t>(p - s.peers.peer))
+    if p.window != window and not p.flags & SRP_PEER_OPENED:
+        p.window = window
+        p.used_replicated = p.used_control = p.used_introductions = 0
 
 cdef enum:
     OPENED_FIRST = 16   # datagrams to a peer that we believe for want of a proof, before it has sent any

@@ -56,6 +56,7 @@ from srpnode.core.types cimport (
     srp_frame,
     srp_message,
     srp_meter_use,
+    srp_window,
     srp_nat_hard,
     srp_peer,
     srp_peers_named,
@@ -199,12 +200,12 @@ cdef bint within_attempt_budget(State *s, uint32_t addr, bint punch, bint config
     if not configured:
         most = (most + 3) // 4
         share = (share + 3) // 4
-    if s.attempts_minute != s.minute:
-        s.attempts_minute = s.minute
+    if s.attempts_minute != srp_window(s.minute_64ths, 0):
+        s.attempts_minute = srp_window(s.minute_64ths, 0)
         s.attempts_used = s.punches_used = 0
     target[0] = srp_prefix(addr)
     target[1] = punch
-    if used[0] >= most or srp_meter_use(&s.join_targets, srp_sip(&s.key, target, sizeof(target)), s.minute, 1) > share:
+    if used[0] >= most or srp_meter_use(&s.join_targets, srp_sip(&s.key, target, sizeof(target)), s.minute_64ths, 1) > share:
         return False
     used[0] += 1
     return True

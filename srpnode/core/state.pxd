@@ -246,7 +246,7 @@ ctypedef struct State:
     # time
     srp_now now
     int64_t now_ms                      # the monotonic clock
-    uint32_t minute                     # of it
+    uint32_t minute_64ths               # of it: everybody has minutes of their own (srp_window)
     uint32_t slot                       # of SRP_SLOT_US, in which sends to a peer are counted
     uint32_t slot_at                    # its place among the last SRP_SLOTS
     # tables

@@ -189,7 +189,8 @@ cdef extern from "table.h" nogil:
     c_bool srp_recent_add(srp_recent *t, uint64_t key, int64_t now_ms, uint32_t ttl_ms, uint32_t value)
     void srp_meter_prefetch(const srp_meter *t, uint64_t key)
     void srp_meter_init(srp_meter *t, srp_meter_cell *cells, uint32_t count)
-    uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t window, uint32_t cost)
+    uint32_t srp_window(uint32_t minute_64ths, uint32_t whose)
+    uint32_t srp_meter_use(srp_meter *t, uint64_t key, uint32_t minute_64ths, uint32_t cost)
     uint32_t srp_tally_get(const srp_tally *t, uint32_t key)
 
 cdef extern from "peers.h" nogil:

@@ -47,6 +47,25 @@ def test_replicated_rate_of_an_endpoint(limit: int) -> None:
     assert world.cached() == limit // 2 + 2
 
 
+def test_quotas_of_many_end_at_different_moments() -> None:
+    """Else a flood within them would be a storm at the beginning of each minute."""
+    world = World(replicated_per_minute=4)
+    peers = [world.connect(Peer(f"198.51.{i}.7")) for i in range(64)]
+    taken = []
+    for step in range(4 * 60):
+        before = world.count("in_publish")
+        for i, peer in enumerate(peers):
+            world.send(peer, peer.publish(b"%d of %d" % (step, i)))
+        taken.append(world.count("in_publish") - before)
+        if step % 40 == 0:  # they stay proven
+            for peer in peers:
+                world.send(peer, peer.ping(natType=31))
+        world.advance(0.5)
+    for minute in (taken[120:], taken[8:128]):
+        assert sum(minute) == 64 * 4
+        assert max(minute) <= 4 * 4, "no storm"
+
+
 def test_control_rate_of_an_endpoint() -> None:
     world = World(control_per_minute=50)
     peer = world.connect(Peer("198.51.100.7"))
