@@ -50,7 +50,8 @@ typedef struct srp_peer {
     uint32_t uptime_s;      /* as it says */
     uint32_t members;       /* first of its memberships */
     uint32_t used_introductions; /* and all that was sent to an opened one */
-    uint32_t sync_jobs;     /* that it holds */
+    uint16_t sync_jobs;     /* that it holds */
+    uint16_t comparisons;   /* that wait for summaries */
 
     int64_t added_us;       /* since when we know it */
     int64_t due_us;         /* next heartbeat */

@@ -59,6 +59,7 @@ from srpnode.core.state cimport (
     Ahead,
     Attempt,
     Challenge,
+    Comparison,
     Deferred,
     Event,
     Limits,
@@ -71,7 +72,7 @@ from srpnode.core.state cimport (
 )
 from srpnode.core.rounds cimport begin_rounds, work_on_round
 from srpnode.core.strangers cimport may_ask, start_strangers, strangers_allowed, under_pressure
-from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_jobs
+from srpnode.core.sync cimport after_filling, on_sync, refresh_summary, work_on_comparisons, work_on_jobs
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_COUNT_in_bytes,
@@ -454,7 +455,7 @@ cdef class Node:
         slab = <uint64_t>queue_datagrams * 256 + 16 * <uint64_t>SRP_DATAGRAM_MAX if queue_bytes == 0 else queue_bytes
         total = sizeof(State) + srp_peers_bytes(peers, configured, clusters) + srp_store_bytes(cache_max_bytes) \
             + sizeof(srp_recent_cell) * (<size_t>gate + 2 * small + routes) + sizeof(srp_meter_cell) * <size_t>meters * 4 \
-            + sizeof(Parked) * 2 * <size_t>parked_sets + <size_t>lately // 2 + sizeof(SyncJob) * <size_t>sync_jobs \
+            + sizeof(Parked) * 2 * <size_t>parked_sets + <size_t>lately // 2 + (sizeof(SyncJob) + sizeof(Comparison)) * <size_t>sync_jobs \
             + sizeof(Deferred) * <size_t>deferred_joins \
             + sizeof(srp_datagram) * <size_t>queue_datagrams + <size_t>slab + app_bytes \
             + (sizeof(Attempt) + sizeof(Proxied)) * <size_t>attempts + (32 * <size_t>unpublished if app_bytes else 0) \
@@ -517,6 +518,7 @@ cdef class Node:
         start_strangers(s, <uint64_t *>carve(&at, <size_t>lately // 2), lately)
         s.job = <SyncJob *>carve(&at, sizeof(SyncJob) * <size_t>sync_jobs)
         s.jobs = sync_jobs
+        s.comparison = <Comparison *>carve(&at, sizeof(Comparison) * <size_t>sync_jobs)
         s.deferred = <Deferred *>carve(&at, sizeof(Deferred) * <size_t>deferred_joins)
         s.deferred_size = deferred_joins
         s.out = <srp_datagram *>carve(&at, sizeof(srp_datagram) * <size_t>queue_datagrams)
@@ -597,6 +599,8 @@ cdef class Node:
             work_on_round(s)
         if s.deferred_count != 0:
             work_on_deferred(s)
+        if s.comparisons_count != 0:
+            work_on_comparisons(s)
         if s.jobs_active != 0:
             work_on_jobs(s)
         if s.store.count != 0 and s.now.mono_us >= s.expiry_at_us:
@@ -616,7 +620,7 @@ cdef class Node:
             if at <= s.now.mono_us:  # work left over by the pace
                 at = s.now.mono_us + 1000
             due = at if at < due else due
-        if s.jobs_active != 0:
+        if s.jobs_active + s.comparisons_count != 0:
             at = s.now.mono_us + TICK_US
             due = at if at < due else due
         if s.attempts_active != 0:

@@ -102,6 +102,13 @@ ctypedef struct SyncJob:
     int64_t next_us
     srp_prefix_digits prefix
 
+# Summaries that a peer waits for.
+ctypedef struct Comparison:
+    uint32_t peer
+    uint32_t generation
+    uint16_t digits                     # buckets below the prefix
+    srp_prefix_digits prefix
+
 # Pongs as far as they are alike: the frame with its message up to the cache's summary, made anew when that changes, and how long
 # we have run and what we hold, which do not change within a batch.
 ctypedef struct PongForm:
@@ -270,6 +277,11 @@ ctypedef struct State:
     SyncJob *job
     uint32_t jobs
     uint32_t jobs_active
+    Comparison *comparison              # as many as jobs, the oldest first
+    uint32_t comparison_first
+    uint32_t comparisons_count
+    int64_t step_at_us                  # of the time in which …
+    uint32_t step_ids                   # … so many ids were hashed for summaries
     uint32_t filling_from               # the peer that was asked for packets last,
     uint32_t filling_generation
     int64_t filling_until_us            # and how long others are not asked too

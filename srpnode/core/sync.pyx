@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memcpy, memset
 from srpnode.core.choose cimport carry, proven
 from srpnode.core.gossip cimport copy_stored
 from srpnode.core.out cimport STORED, STRANGE, Share, count_one, has_share, out_commit, out_replicated, out_reserve, out_to, turn_second, turn_slots
-from srpnode.core.state cimport SRP_JOB_CLUSTERS, State, SyncJob, drop
+from srpnode.core.state cimport SRP_JOB_CLUSTERS, Comparison, State, SyncJob, drop
 from srpnode.core.types cimport (
     SRP_COUNT_gate_evicted,
     SRP_COUNT_sync_packets,
@@ -81,6 +81,8 @@ cdef enum:
     SHARE = 8                 # one peer gets this part of it,
     LIGHT = 2048              # and so many in any case: half of the work is for those who ask for no more
     BASE_WORK = 32            # what a summary costs besides
+    STEP_IDS = 2048           # hashed in one step, some 0.3 ms: summaries that come to more wait for the next,
+    LITTLE = 64               # but for those of so few
     BURST = 4                 # of the work, this part at once to those,
     HEAVY_BURST = 16          # and this to others: everybody waits meanwhile
 
@@ -115,6 +117,16 @@ cdef bint may_work(State *s, srp_peer *p, uint32_t ids) noexcept nogil:
         return False
     s.sync_work_used += 1000000 * <int64_t>ids * (1 if light else 2)
     p.sync_work += ids
+    return True
+
+cdef bint in_this_step(State *s, srp_prefix_digits *prefix) noexcept nogil:
+    """Whether one more summary is made now: a comparison has up to sixteen, and everybody else waits meanwhile."""
+    if s.now.mono_us - s.step_at_us >= STEP_US:
+        s.step_at_us = s.now.mono_us
+        s.step_ids = 0
+    if s.step_ids >= STEP_IDS and not s.reference:
+        return False
+    s.step_ids += srp_store_summary_work(&s.store, prefix)
     return True
 
 cdef bint send_summary(State *s, srp_peer *p, srp_prefix_digits *prefix) noexcept nogil:
@@ -306,17 +318,16 @@ cdef bint of_sent_cluster(State *s, SyncJob *job, uint32_t cluster) noexcept nog
             return True
     return False
 
-cdef bint next_digit(SyncJob *job, srp_prefix_digits *prefix) noexcept nogil:
+cdef bint next_digit(srp_prefix_digits *above, uint16_t digits, srp_prefix_digits *prefix) noexcept nogil:
     """The lowest bucket that is still to be sent."""
-    cdef uint32_t i
-    if job.digits == 0:
+    cdef uint32_t i = 0
+    if digits == 0:
         return False
-    i = 0
-    while not (job.digits >> i) & 1:
+    while not (digits >> i) & 1:
         i += 1
-    prefix[0] = job.prefix
-    prefix.digit[job.prefix.len] = <uint8_t>i
-    prefix.len = job.prefix.len + 1
+    prefix[0] = above[0]
+    prefix.digit[above.len] = <uint8_t>i
+    prefix.len = above.len + 1
     return True
 
 cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
@@ -344,7 +355,7 @@ cdef void serve(State *s, SyncJob *job, uint32_t packets) noexcept nogil:
         job.serial = s.store.entry[entry].serial
     while job.phase == THE_REST and packets > 0 and looked < WALK:
         looked += 1
-        if not next_digit(job, &prefix):
+        if not next_digit(&job.prefix, job.digits, &prefix):
             end_job(s, job)
             return
         entry = srp_store_from(&s.store, &prefix, job.last_id if job.started else NULL, True)
@@ -373,6 +384,45 @@ cdef bint other_fills(State *s, uint32_t slot) noexcept nogil:
     s.fill_next = slot
     s.fill_next_generation = s.peers.peer[slot].generation
     return True
+
+cdef void ask_below(State *s, uint32_t slot, srp_prefix_digits *prefix) noexcept nogil:
+    """Sends our summary of a bucket where we differ: the peer answers with what we lack there."""
+    if send_summary(s, &s.peers.peer[slot], prefix) and s.owns != 0:
+        s.filling_from = slot
+        s.filling_generation = s.peers.peer[slot].generation
+        s.filling_until_us = s.now.mono_us + FILLING_US
+
+cdef void compare_later(State *s, uint32_t slot, srp_prefix_digits *prefix, uint16_t digits) noexcept nogil:
+    """Has these buckets wait for their summaries, behind those of others; one peer has one comparison wait."""
+    cdef srp_peer *p = &s.peers.peer[slot]
+    cdef Comparison *c
+    if p.comparisons != 0 or s.comparisons_count == s.jobs:
+        drop(s, SRP_DROP_sync_jobs)
+        return
+    c = &s.comparison[(s.comparison_first + s.comparisons_count) % s.jobs]
+    c.peer = slot
+    c.generation = p.generation
+    c.digits = digits
+    c.prefix = prefix[0]
+    p.comparisons = 1
+    s.comparisons_count += 1
+
+cdef void work_on_comparisons(State *s) noexcept nogil:
+    """Goes on with the summaries that had to wait, as many as this step has time for."""
+    cdef Comparison *c
+    cdef srp_prefix_digits child
+    while s.comparisons_count != 0:
+        c = &s.comparison[s.comparison_first]
+        if s.peers.peer[c.peer].generation == c.generation and proven(s, c.peer):
+            while next_digit(&c.prefix, c.digits, &child):
+                if not in_this_step(s, &child):
+                    return
+                ask_below(s, c.peer, &child)
+                c.digits &= ~(<uint16_t>1 << child.digit[child.len - 1])
+        if s.peers.peer[c.peer].generation == c.generation:
+            s.peers.peer[c.peer].comparisons = 0
+        s.comparison_first = (s.comparison_first + 1) % s.jobs
+        s.comparisons_count -= 1
 
 cdef void work_on_jobs(State *s) noexcept nogil:
     """Serves the jobs whose time has come."""
@@ -430,7 +480,7 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
     cdef uint8_t their_hash[20]
     cdef uint8_t our_hash[20]
     cdef uint32_t their_mask, our_mask, i, entry
-    cdef uint16_t lacking = 0
+    cdef uint16_t lacking = 0, later = 0
     cdef uint32_t work = 0
     cdef uint64_t key
     cdef srp_span id = frame.field[SRP_PACKET_ID], m = frame.field[SRP_MESSAGE]
@@ -473,10 +523,12 @@ cdef void on_sync(State *s, srp_datagram *d, srp_frame *frame, uint32_t slot) no
             if entry != <uint32_t>SRP_NONE:  # not all of them: a job sends the bucket later
                 lacking |= <uint16_t>1 << i
         elif not (our_mask >> i) & 1 or memcmp(ours[i], theirs[i], 20) != 0:
-            if send_summary(s, p, &child) and s.owns != 0:
-                s.filling_from = slot
-                s.filling_generation = p.generation
-                s.filling_until_us = s.now.mono_us + FILLING_US
+            if srp_store_summary_work(&s.store, &child) <= LITTLE or (s.comparisons_count == 0 and in_this_step(s, &child)):
+                ask_below(s, slot, &child)
+            else:
+                later |= <uint16_t>1 << i
+    if later != 0:
+        compare_later(s, slot, &prefix, later)
     if lacking != 0:
         job = new_job(s, slot)
         if job != NULL:

@@ -236,7 +236,8 @@ cdef extern from "peers.h" nogil:
         uint32_t second
         uint32_t sync_work
         uint32_t out_bytes
-        uint32_t sync_jobs
+        uint16_t sync_jobs
+        uint16_t comparisons
         uint16_t summary
         uint16_t deferred
         uint8_t sync_pauses

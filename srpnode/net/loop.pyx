@@ -616,11 +616,17 @@ cdef class Loop:
 
     cdef int _rest(self, int64_t timeout_us) noexcept nogil:
         """Waits, and counts for how long."""
-        cdef int64_t start_us = self.now.mono_us
-        cdef int ready = self._wait(timeout_us)
+        cdef int64_t start_us
+        cdef int ready
+        if timeout_us == 0:
+            ready = self._wait(0)
+            self._read_clock()
+            return ready
         self._read_clock()
-        if timeout_us != 0:
-            self.rested_us += self.now.mono_us - start_us
+        start_us = self.now.mono_us
+        ready = self._wait(timeout_us)
+        self._read_clock()
+        self.rested_us += self.now.mono_us - start_us
         return ready
 
     cdef void _receive_ready(self, int ready) noexcept nogil:

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from srpnode.core.node cimport Node
-from srpnode.core.state cimport Challenge, State
+from srpnode.core.state cimport Challenge, Comparison, State
 from srpnode.core.types cimport (
     SRP_CLUSTER_ID,
     SRP_DATAGRAM_MAX,
@@ -75,6 +75,8 @@ def check(Node node):
     """Raises AssertionError when a table of the node contradicts itself or another."""
     cdef State *s = node.state
     cdef const char *wrong = srp_check_peers(&s.peers)
+    cdef Comparison *waits
+    cdef int comparing = 0
     cdef uint32_t i, jobs = 0, disputes = 0, challenged = 0, waiting = 0, accounted = 0
     cdef Challenge *c
     if wrong == NULL:
@@ -84,6 +86,13 @@ def check(Node node):
     for i in range(s.jobs):
         jobs += s.job[i].phase != 0
     assert jobs == s.jobs_active, f"{jobs} sync jobs counted as {s.jobs_active}"
+    assert s.comparisons_count <= s.jobs
+    for i in range(s.comparisons_count):
+        waits = &s.comparison[(s.comparison_first + i) % s.jobs]
+        comparing += s.peers.peer[waits.peer].generation == waits.generation
+    for i in range(s.peers.capacity):
+        comparing -= (s.peers.peer[i].flags & SRP_PEER_USED) and s.peers.peer[i].comparisons
+    assert comparing == 0, "a peer waits for no comparison, or for several"
     for i in range(s.challenge_size):
         c = &s.challenge[i]
         if c.deadline_us == 0:

@@ -463,6 +463,51 @@ def test_work_for_summaries_is_bounded() -> None:
     assert only(world.send(modest, modest.sync(codec.encode_summary("cd", bytes(20), [bytes(20)] * 16))), codec.SYNC) != []
 
 
+def test_a_comparison_of_many_ids_is_spread_over_time() -> None:
+    """Sixteen summaries of all ids, at once, would keep everybody else waiting: those that cost much come in steps of 10 ms, peer by
+    peer, and each peer has one comparison wait."""
+    world = World(replicated_per_minute=0, sync_per_minute=0, sync_summaries_per_minute=0, cache_max_bytes=20_000_000)
+    ids = some_ids(6000)
+    put(world, ids)
+    peers = [late_joiner(world, f"198.51.100.{i + 1}") for i in range(3)]
+    put(world, some_ids(1000, seed=1))
+    differs = codec.encode_summary("", bytes(20), [bytes(20)] * 16)
+
+    def told(peer: Peer) -> list[str]:
+        return [codec.decode_summary(item.frame["message"])[0] for item in only(peer.received, codec.SYNC)]
+
+    for peer in peers:
+        world.send(peer, peer.sync(differs))
+    at_once = [len(told(peer)) for peer in peers]
+    assert all(1 <= count <= 2048 // (7000 // 16) + 2 for count in at_once)
+    before = world.counters()
+    again = codec.encode_summary("", bytes(19) + b"1", [bytes(20)] * 16)
+    world.send(peers[0], peers[0].sync(again))
+    assert world.drops(before) == {"sync_jobs": 1}
+    steps = 0
+    while len(told(peers[-1])) < 16:
+        world.advance(0.01)
+        inside.check(world.node)
+        steps += 1
+        assert steps < 100
+    assert steps >= 2
+    assert [sorted(set(told(peer))) for peer in peers] == [[f"{digit:x}" for digit in range(16)]] * 3
+
+
+def test_a_comparison_ends_with_the_proof_of_its_peer() -> None:
+    world = World(replicated_per_minute=0, sync_summaries_per_minute=0, cache_max_bytes=20_000_000)
+    put(world, some_ids(6000))
+    first = late_joiner(world, "198.51.100.1")
+    put(world, some_ids(1000, seed=1))
+    world.send(first, first.sync(codec.encode_summary("", bytes(20), [bytes(20)] * 16)))
+    told = len(only(first.received, codec.SYNC))
+    assert told < 16
+    world.pass_time(400)
+    world.tick()
+    assert len(only(first.received, codec.SYNC)) == told
+    inside.check(world.node)
+
+
 @pytest.mark.parametrize("greedy_peers", [20, 150])
 def test_a_late_joiner_is_served_in_a_storm(greedy_peers: int) -> None:
     """So many proven peers ask without end, for summaries and for everything, at more than twice what the node does: its work
