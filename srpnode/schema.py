@@ -163,7 +163,9 @@ class Limits:
     address_per_minute: int = rate(4_194_304, "Packets from one IPv4 address.")
     prefix_per_minute: int = rate(16_777_216, "Packets from one /24.")
     introductions: int = key(16, "Peers introduced to the sender of one join.", low=1, high=64)
-    introductions_per_minute: int = rate(600, "Introductions that one peer receives.")
+    introductions_per_minute: int = rate(
+        600, "Introductions that one peer takes part in, a sixteenth of them with peers of other clusters."
+    )
     relayed_joins_per_minute: int = rate(60, "Joins that others relayed to us, passed on towards one /24.")
     deferred_joins_per_peer: int = rate(64, "Joins that one peer has wait here, to be passed on or echoed.")
     unproven_per_second: int = rate(
@@ -185,8 +187,8 @@ class Limits:
     )
     carried_per_minute: int = rate(
         120,
-        "Packets handed to peers outside their cluster, because few are known that are in it, or by synchronisation: these "
-        "carry them on to all that they know. Half is for endpoints that publish little.",
+        "Packets handed to peers outside their cluster, because few are known that are in it, or by synchronisation, and as "
+        "many joins: these carry them on to all that they know. Half is for endpoints that publish and join little.",
     )
     privileged_ports: bool = key(False, "Send to ports below 1024 that another peer told us.")
     kernel_filter: str = key(

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from srpnode.core.state cimport State
+from srpnode.core.state cimport Credit, State
 from srpnode.core.types cimport srp_entry
 
 cdef enum:
@@ -19,6 +19,7 @@ cdef inline bint proven(State *s, uint32_t slot) noexcept nogil:
     cdef int64_t at = s.peers.peer[slot].last_proof_us
     return at >= 0 and s.now.mono_us - at < 4 * s.keep_alive_us
 
+cdef bint may_carry(State *s, Credit *credit, bint light) noexcept nogil
 cdef bint carry(State *s, srp_entry *entry, bint light) noexcept nogil
 cdef bint silent(State *s, uint32_t slot) noexcept nogil
 cdef void choose_friends(State *s, Choice *choice, uint64_t subcluster, uint64_t cluster, uint32_t want,

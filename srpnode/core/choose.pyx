@@ -9,7 +9,7 @@ times publish_fan_out while its budget lasts, so at most at 5 * fan_out_packets_
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from srpnode.core.state cimport State, draw, draw_below
+from srpnode.core.state cimport Credit, State, draw, draw_below
 from srpnode.core.types cimport (
     SRP_COUNT_carried,
     SRP_COUNT_carries_refused,
@@ -210,26 +210,32 @@ cdef void choose_indexed(State *s, Choice *choice, Choice *without) noexcept nog
         choice.peer[choice.count] = chosen
         choice.count += 1
 
-cdef bint carry(State *s, srp_entry *entry, bint light) noexcept nogil:
-    """Whether a packet of the cache may be handed to peers outside its cluster, who hand it on in turn: it reaches all of them.
+cdef bint may_carry(State *s, Credit *credit, bint light) noexcept nogil:
+    """Whether one more may be handed to peers outside its cluster, who hand it on in turn: it reaches all of them.
 
-    So not the copies are counted but the packets, once each, however many peers get them from us, live or by sync. The lower half of
-    the credit is for those who talk little.
+    So not the copies are counted but the packets, once each, however many peers get them from us. The lower half of the credit is for
+    those who talk little.
     """
-    cdef int64_t most = s.limits.carried_per_minute, elapsed = s.now.mono_us - s.carry_at_us
-    if most == 0 or s.reference or entry.carried:
+    cdef int64_t most = s.limits.carried_per_minute, elapsed = s.now.mono_us - credit.at_us
+    if most == 0 or s.reference:
         return True
-    s.carry_at_us = s.now.mono_us
-    s.carry_credit += most * (elapsed if elapsed < MINUTE_US else MINUTE_US)
-    if s.carry_credit > most * MINUTE_US:
-        s.carry_credit = most * MINUTE_US
-    if s.carry_credit < MINUTE_US or (not light and 2 * s.carry_credit < most * MINUTE_US):
+    credit.at_us = s.now.mono_us
+    credit.left += most * (elapsed if elapsed < MINUTE_US else MINUTE_US)
+    if credit.left > most * MINUTE_US:
+        credit.left = most * MINUTE_US
+    if credit.left < MINUTE_US or (not light and 2 * credit.left < most * MINUTE_US):
         s.counter[SRP_COUNT_carries_refused] += 1
         return False
-    s.carry_credit -= MINUTE_US
+    credit.left -= MINUTE_US
     s.counter[SRP_COUNT_carried] += 1
-    entry.carried = 1
     return True
+
+cdef bint carry(State *s, srp_entry *entry, bint light) noexcept nogil:
+    """Whether a packet of the cache may be, live or by sync."""
+    if not entry.carried and may_carry(s, &s.carried_packets, light):
+        entry.carried = s.limits.carried_per_minute != 0 and not s.reference
+        return True
+    return entry.carried
 
 cdef uint32_t rank_among_hubs(State *s, uint32_t *hubs) noexcept nogil:
     """Our place among the well-known peers that answer, ourselves included, and how many they are."""

@@ -10,11 +10,13 @@ from libc.string cimport memcmp, memcpy
 from srpnode.core.app cimport answer_elsewhere, met_by_frame, own_cluster
 from srpnode.core.choose cimport (
     CHOOSE_MAX,
+    LIGHT,
     Choice,
     choose_for_relay,
     choose_friends,
     choose_indexed,
     choose_strangers,
+    may_carry,
     proven,
 )
 from srpnode.core.out cimport LIVE, STRANGE, out_commit, out_replicated, out_reserve, out_to, renew_quotas
@@ -172,15 +174,15 @@ cdef bint build_intro(State *s, Introducing *x, srp_peer *about, bint rendezvous
 cdef bint may_be_introduced(State *s, uint32_t slot, bint friend) noexcept nogil:
     """Counts an introduction against what one peer, joiner or not, may take part in during a minute.
 
-    Strangers get a quarter of it, or a flood of joins for random clusters would leave a peer none with its own. Nobody is told of an
-    endpoint that we believe in without proof.
+    Strangers get a sixteenth of it, or a flood of joins for random clusters would leave a peer none with its own, and a reference peer
+    that met every flooder would hand its packets to them. Nobody is told of an endpoint that we believe in without proof.
     """
     cdef srp_peer *p = &s.peers.peer[slot]
     cdef uint32_t most = s.limits.introductions_per_minute
     if p.flags & SRP_PEER_OPENED:
         return False
     if not friend:
-        most = (most + 3) // 4
+        most = (most + 15) // 16
     renew_quotas(s, p)
     if most != 0 and p.used_introductions >= most:
         s.counter[SRP_COUNT_introductions_full] += 1
@@ -303,7 +305,8 @@ cdef void relay_stamped(State *s, srp_datagram *d, srp_frame *frame, srp_message
     else:  # members here were introduced already: this is for those elsewhere
         choice.count = choice.friends = 0
         choose_friends(s, &choice, sub, cluster, 1, met)
-        choose_strangers(s, &choice, 1, met)
+        if may_carry(s, &s.carried_joins, p.used_replicated <= LIGHT):
+            choose_strangers(s, &choice, 1, met)
         choose_indexed(s, &choice, met)
         choose_indexed(s, &choice, met)  # the first may be another identity of this process, which heard the join itself
     if choice.count == 0:

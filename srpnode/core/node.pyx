@@ -498,7 +498,7 @@ cdef class Node:
         s.now.mono_us = mono_us
         s.started_us = s.second_at_us = s.bandwidth_at_us = mono_us
         s.heartbeat_at_us = mono_us - s.keep_alive_us
-        s.carry_at_us = mono_us - 60000000  # a whole minute of credit
+        s.carried_packets.at_us = s.carried_joins.at_us = mono_us - 60000000  # a whole minute of credit
         s.now.wall_ms = wall_ms
         set_time(s, s.now)
         begin_rounds(s)

@@ -234,6 +234,10 @@ ctypedef struct Lately:                 # endpoints of a period or two, as bits
     int64_t period_us
     int64_t turned_us
 
+ctypedef struct Credit:                 # of carried_per_minute
+    int64_t left                        # packets times 60 000 000
+    int64_t at_us                       # when it was brought up to
+
 ctypedef struct State:
     # identity
     uint8_t peer_id[32]
@@ -318,8 +322,8 @@ ctypedef struct State:
     int64_t sync_work_used              # ids hashed for summaries that time has not made up for yet, times 1 000 000,
     int64_t sync_work_at_us             # and when that was reckoned
     uint32_t fan_out_used               # published packets sent to many, or the looking for whom
-    int64_t carry_credit                # of carried_per_minute: packets times 60 000 000
-    int64_t carry_at_us                 # when it was brought up to
+    Credit carried_packets
+    Credit carried_joins
     # strangers
     Lately answered                     # that were
     Lately refused

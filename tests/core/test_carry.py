@@ -65,6 +65,26 @@ def test_the_least_talkative_cannot_take_more_than_all() -> None:
     assert len(reached(others)) <= MINUTE
 
 
+def joins_at(peers: list[Peer]) -> int:
+    return sum(len(only(peer.received, codec.JOIN)) for peer in peers)
+
+
+def test_joins_of_strangers_are_carried_likewise() -> None:
+    """Each joins another cluster; a publisher's packets are counted apart from them."""
+    world, others, flooder = crowded()
+    for i in range(1000):
+        flooder.cluster = named(f"flood {i}")
+        world.send(flooder, flooder.join())
+    assert 32 <= joins_at(others) <= MINUTE // 2 + 1
+    quiet = world.connect(Peer("198.51.100.77", cluster=named("a few")))
+    before = joins_at(others)
+    world.send(quiet, quiet.join())
+    assert joins_at(others) == before + 1
+    world.send(quiet, quiet.publish(b"quiet"))
+    assert codec.sha256(b"quiet") in reached(others)
+    inside.check(world.node)
+
+
 def test_members_get_all_of_it() -> None:
     world, others, flooder = crowded()
     for i in range(1000):
