@@ -5,7 +5,7 @@
     python -m tests.hostile.figures FILE…            the runs of such files as tables
 
 One `srpnode run` of two identities is held to a share S of one core (a cgroup's quota, in turns of 5 ms): a slower machine. The
-attacker has what is left of that core, with the least priority; honest peers and this program have another. First the flood runs alone
+attacker has what nobody else wants of that core; honest peers and this program have another. First the flood runs alone
 as fast as the attacker can (summaries: at a rate that the node's bounded work allows), against a node without limits: S divided by the
 CPU time that it spends on each datagram is its capacity for that flood. Then against the node as it is, which refuses most of it; and
 then, while the honest peers are there, at T times the capacity, or as near as the attacker comes, until the last event has arrived or a

@@ -14,7 +14,7 @@ def test_joins_for_random_clusters_leave_introductions_to_members() -> None:
         joiner = world.connect(Peer(f"203.0.113.{i + 1}", cluster=named(f"random {i}")))
         world.send(joiner, joiner.join())
     told = only(honest.received, codec.INTRO)
-    assert 0 < len(told) <= 10, "strangers took more than their quarter"
+    assert 0 < len(told) <= 3, "strangers took more than their sixteenth"
     member = world.connect(Peer("198.51.100.2"))
     sent = only(world.send(member, member.join()), codec.INTRO)
     assert {honest.endpoint, member.endpoint} <= {item.to for item in sent}
