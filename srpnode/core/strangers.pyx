@@ -1,10 +1,10 @@
 """How many unproven sources are answered, and which of them: fairness among those that share `unproven_per_second`.
 
-Three eighths are for all, one for those that were not answered lately, one for those that asked a moment ago and were refused, two for
-those that were refused three times, as a client is in three seconds and a flood from forged sources hardly, the last for addresses where
-a peer has proved itself: a client that is known by its main socket is heard from its probe socket. A large share is given out in up to 512 parts of a
-second: the answers to a whole second's share, at once, would be a queue in which everybody waits. What a busy moment missed is
-made up for, up to a 64th of a second.
+Three eighths are for all, one for those that were not answered lately, one for those that asked a moment ago and were refused,
+two for those that were refused three times, as a client is in three seconds and a flood from forged sources hardly, the last for
+addresses where a peer has proved itself: a client that is known by its main socket is heard from its probe socket. A large share is
+given out in up to 512 parts of a second: the answers to a whole second's share, at once, would be a queue in which everybody waits.
+What a busy moment missed is made up for, up to a 64th of a second.
 
 The configured number is the most. How much this machine can do now only the driver sees: when datagrams are lost in front of
 us, or are about to be, or when it has hardly any rest, it says so (under_pressure), and strangers get half as much, again each
