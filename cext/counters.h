@@ -76,7 +76,7 @@
     X(cluster_table_full) X(member_table_full) \
     X(gate_evicted)       /* live gate entries that gave way */ \
     X(fan_outs_narrowed)  /* published packets sent to three because fan_out_packets_per_second was used up */ \
-    X(carried)            /* published packets handed to peers outside their cluster */ \
+    X(carried)            /* published packets and joins handed to peers outside their cluster */ \
     X(carries_refused)    /* not handed to them because carried_per_minute was used up */ \
     X(queries_answered) X(answers_routed) \
     X(syncs_started) X(sync_summaries) X(sync_packets) X(sync_rounds) \

@@ -147,15 +147,15 @@ cdef enum:
     BUSY_TURNS = 16                 # batches of it one after the other before the epoll lets go of it
     UNWATCHED_US = 1000             # longest sleep when the epoll does not take it back
     NAP_US = 250
-    SPOKEN_WEIGHT = 2           # one datagram of output weighs as much as so many without: the balance …
-    SILENT_NAP = 32             # … from which naps are worth it …
-    SILENT_MOST = 128           # … and what it is at most
+    SPOKEN_WEIGHT = 2               # one datagram of output weighs as much as so many without: the balance …
+    SILENT_NAP = 32                 # … from which naps are worth it …
+    SILENT_MOST = 128               # … and what it is at most
     DENSE_US = 200                  # silent batches that come closer than this are worth a nap
     TIMER_SLACK_NS = 10000          # the kernel's 50 us would make naps half as long again
     DROPS_EVERY_US = 1000000
     LOOK_EVERY_US = 5000            # at the receive buffer of the main socket, while it brings something
-    WINDOW_US = 250000          # in which work is weighed against rest
-    LATE_US = 1500              # a nap that lasted longer ended late
+    WINDOW_US = 250000              # in which work is weighed against rest
+    LATE_US = 1500                  # a nap that lasted longer ended late
     HEARTBEAT_AGAIN_US = 10000
     END_POLLS = 10                  # waits for blocked output when the loop ends
 
@@ -615,18 +615,16 @@ cdef class Loop:
         return ready
 
     cdef int _rest(self, int64_t timeout_us) noexcept nogil:
-        """Waits, and counts for how long."""
+        """Waits, and counts for how long; only to look is no rest."""
         cdef int64_t start_us
         cdef int ready
-        if timeout_us == 0:
-            ready = self._wait(0)
-            self._read_clock()
-            return ready
-        self._read_clock()
+        if timeout_us != 0:
+            self._read_clock()  # what was done since then is work
         start_us = self.now.mono_us
         ready = self._wait(timeout_us)
         self._read_clock()
-        self.rested_us += self.now.mono_us - start_us
+        if timeout_us != 0:
+            self.rested_us += self.now.mono_us - start_us
         return ready
 
     cdef void _receive_ready(self, int ready) noexcept nogil:
